@@ -1,6 +1,7 @@
 """The nouns that every room of `unseen` shares.
 
-Nothing here imports torch at run time, so that `import unseen` stays fast; tensors appear in annotations only.
+Nothing here imports torch at run time, so that `import unseen` stays fast;
+tensors appear in annotations only.
 
 One alphabet for shapes: B batch, C channels, h w map, H W image, D vector, K logits, M regions, N rows.
 """
