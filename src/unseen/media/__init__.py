@@ -1,0 +1,1 @@
+"""Bytes to faces: reading files, finding faces, cropping and following them. No torch."""
