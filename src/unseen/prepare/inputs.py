@@ -1,0 +1,186 @@
+"""What a user named on the command line, as a list of files with what is known of each."""
+
+from __future__ import annotations
+
+import csv
+import glob
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from unseen.types import InputError, Label
+
+__all__ = ["MEDIA_SUFFIXES", "InputFile", "list_inputs"]
+
+# Only for walking folders: a file that is named is opened whatever its name, and its content decides.
+_PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+_VIDEOS = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".flv",
+    ".ts",
+    ".3gp",
+    ".ogv",
+)
+MEDIA_SUFFIXES = frozenset(_PICTURES + _VIDEOS)
+_KNOWN = ("label", "dataset", "video", "method", "split", "identity", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file to take faces from, with what its list or the command line says of it.
+
+    Args:
+        path: Where it is, absolute.
+        video: Unique inside its data set; the manifest's `video`.
+        source: Absolute path of the real file that a fake was made from, another input of the same run.
+    """
+
+    path: Path
+    dataset: str
+    video: str
+    label: Label | None = None
+    method: str | None = None
+    split: str | None = None
+    identity: str | None = None
+    source: Path | None = None
+
+
+def list_inputs(
+    inputs: Sequence[str | Path],
+    *,
+    label: Label | None = None,
+    dataset: str | None = None,
+    method: str | None = None,
+    split: str | None = None,
+) -> list[InputFile]:
+    """Expand files, folders, globs and CSV lists into files, sorted, each once.
+
+    Args:
+        inputs: A file; a folder, walked for media by name; a glob (`**` goes deep); or a `.csv` with a
+            `path` column (relative to the list) and any of `label` (0, 1, real, fake), `dataset`, `video`,
+            `method`, `split`, `identity`, `source` (path of the real file a fake was made from).
+        label: For all files that no list labels.
+        dataset: For all files that no list gives one; default: the folder's own name.
+        method: Who forged them; `real` is filled in for real ones.
+        split: For all files that no list gives one.
+
+    Raises:
+        InputError: nothing found (`missing`), a list without `path`, a bad label or source, two files of
+            one data set with one video name; the message names file and row.
+    """
+    defaults = {"label": label, "method": method, "split": split}
+    found: dict[Path, InputFile] = {}
+    for given in inputs:
+        for item in _expand(str(given), dataset):
+            filled = replace(item, **{k: v for k, v in defaults.items() if getattr(item, k) is None})
+            if filled.method is None and filled.label is Label.REAL:
+                filled = replace(filled, method="real")
+            found.setdefault(filled.path, filled)
+    items = _tell_apart(found.values())
+    for item in items:
+        if ".." in Path(item.dataset, item.video).parts or Path(item.dataset, item.video).is_absolute():
+            raise InputError(
+                f"{item.path}: video {item.dataset}/{item.video} leaves the output folder; rename it"
+            )
+        if item.source is not None and item.source not in found:
+            raise InputError(
+                f"{item.path}: its source {item.source} is not among the inputs; list the real file too, or "
+                "leave the source column empty",
+                reason="missing",
+            )
+    return sorted(items, key=lambda item: (item.dataset, item.video))
+
+
+def _expand(given: str, dataset: str | None) -> Iterator[InputFile]:
+    path = Path(given)
+    if path.is_dir():
+        root = path.resolve()
+        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and _visible(p, root))
+        if not files:
+            raise InputError(f"{given}: no pictures or videos in this folder or below", reason="missing")
+        for file in files:
+            yield InputFile(file, dataset or root.name, _name(file, root))
+    elif path.suffix.lower() == ".csv" and path.exists():
+        yield from _read_list(path, dataset)
+    elif path.exists():
+        yield InputFile(path.resolve(), dataset or path.resolve().parent.name, path.stem)
+    elif any(mark in given for mark in "*?["):
+        matches = sorted(Path(m) for m in glob.glob(given, recursive=True))  # noqa: PTH207 - absolute patterns
+        files = [m for m in matches if m.is_file()]
+        if not files:
+            raise InputError(f"{given}: no file matches this pattern", reason="missing")
+        root = _common_folder(files)
+        for file in files:
+            yield InputFile(file.resolve(), dataset or root.name, _name(file.resolve(), root))
+    else:
+        raise InputError(
+            f"{given}: no such file or folder; expected a file, a folder, a glob or a .csv list",
+            reason="missing",
+        )
+
+
+def _read_list(path: Path, dataset: str | None) -> Iterator[InputFile]:
+    root = path.resolve().parent
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        if "path" not in (rows.fieldnames or ()):
+            raise InputError(f"{path}: no column 'path' among {rows.fieldnames}; add one", reason="invalid")
+        for number, row in enumerate(rows, start=2):
+            if not (row.get("path") or "").strip():
+                raise InputError(f"{path} row {number}: empty path", reason="invalid")
+            known = {k: (row.get(k) or "").strip() or None for k in _KNOWN}
+            file_path = (root / row["path"].strip()).resolve()
+            yield InputFile(
+                file_path,
+                dataset=known["dataset"] or dataset or path.stem,
+                video=known["video"] or _name(file_path, root),
+                label=_label(known["label"], path, number),
+                method=known["method"],
+                split=known["split"],
+                identity=known["identity"],
+                source=(root / known["source"]).resolve() if known["source"] else None,
+            )
+
+
+def _label(text: str | None, path: Path, row: int) -> Label | None:
+    if text is None:
+        return None
+    try:
+        return {"0": Label.REAL, "real": Label.REAL, "1": Label.FAKE, "fake": Label.FAKE}[text.lower()]
+    except KeyError:
+        raise InputError(f"{path} row {row}: label {text}; expected 0 (real) or 1 (fake)") from None
+
+
+def _visible(path: Path, root: Path) -> bool:
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _common_folder(files: Sequence[Path]) -> Path:
+    folders = [file.resolve().parent for file in files]
+    common = folders[0]
+    while not all(folder.is_relative_to(common) for folder in folders):
+        common = common.parent
+    return common
+
+
+def _name(path: Path, root: Path) -> str:
+    inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    return PurePosixPath(inside).with_suffix("").as_posix()
+
+
+def _tell_apart(items: Iterable[InputFile]) -> list[InputFile]:
+    """Files that differ only in their suffix or folder get it back as part of the name."""
+    items = list(items)
+    for spell in (lambda item: item.video + item.path.suffix, lambda item: item.path.as_posix().lstrip("/")):
+        count = Counter((item.dataset, item.video) for item in items)
+        items = [replace(i, video=spell(i)) if count[i.dataset, i.video] > 1 else i for i in items]
+    return items

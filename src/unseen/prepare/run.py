@@ -1,0 +1,181 @@
+"""Many files at once: worker processes, a journal that survives a kill, and the manifest at the end."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unseen.prepare.inputs import InputFile
+from unseen.prepare.journal import Journal, Row
+from unseen.prepare.work import CropRule, dropped, prepare_file
+from unseen.types import InputError
+
+if TYPE_CHECKING:
+    from unseen.data.manifest import Manifest
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a folder of crops holds after one call.
+
+    Args:
+        manifest: Path of the manifest.
+        kept: Crops in it, those of earlier calls included.
+        dropped: Rows without a crop, by reason.
+        files: Files looked at in this call; `skipped` were done by an earlier one.
+    """
+
+    manifest: Path
+    kept: int
+    dropped: dict[str, int]
+    files: int
+    skipped: int
+
+
+def prepare(
+    items: Sequence[InputFile],
+    out: str | Path,
+    *,
+    rule: CropRule | None = None,
+    workers: int | None = None,
+    seconds_per_file: float = 600.0,
+    report: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Crop the faces of every file into `out` and write `out/manifest.parquet`.
+
+    Killed at any moment and called again, it goes on where it was and ends with the same bytes, for any
+    number of workers; called again with other files, it adds them.
+
+    Args:
+        items: From `list_inputs`.
+        out: The folder; one rule of cropping a folder.
+        rule: How to crop; default: `CropRule()`.
+        workers: Processes; default: one a core.
+        seconds_per_file: A file that takes longer is dropped as `timeout` and its worker replaced.
+        report: Called with (files done, files in all) after each file.
+
+    Raises:
+        InputError: `out` holds crops made by another rule (`other_rule`), or is a file.
+    """
+    out = Path(out)
+    rule = rule or CropRule()
+    _claim(out, rule)
+    with Journal(out / "journal.jsonl") as journal:
+        todo = [item for item in items if not journal.has(item)]
+        finished = len(items) - len(todo)
+        if report:
+            report(finished, len(items))
+        for item, rows in _work(todo, rule, out, workers or os.cpu_count() or 1, seconds_per_file):
+            journal.add(item, rows)
+            finished += 1
+            if report:
+                report(finished, len(items))
+    rows = journal.rows()
+    path = out / "manifest.parquet"
+    _manifest(rows, out).write(path)
+    reasons = Counter(row["reason"] for row in rows if row["status"] == "dropped")
+    return Prepared(
+        path, len(rows) - reasons.total(), dict(sorted(reasons.items())), len(todo), len(items) - len(todo)
+    )
+
+
+def _work(
+    todo: Sequence[InputFile], rule: CropRule, out: Path, workers: int, seconds: float
+) -> Iterator[tuple[InputFile, list[Row]]]:
+    if not todo:
+        return
+    import multiprocessing
+
+    # pebble, not concurrent.futures: a worker that a hostile file kills or hangs costs that file alone.
+    from pebble import ProcessExpired, ProcessPool
+
+    with ProcessPool(min(workers, len(todo)), context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {
+            pool.schedule(prepare_file, args=(item, rule, out), timeout=seconds): item for item in todo
+        }
+        try:
+            for future in as_completed(waiting):
+                item = waiting[future]
+                try:
+                    rows = future.result()
+                except TimeoutError:
+                    rows = [dropped(item, "timeout", note=f"more than {seconds:g} s; see --seconds-per-file")]
+                except ProcessExpired as error:
+                    rows = [
+                        dropped(item, "crashed", note=f"its worker ended with exit code {error.exitcode}")
+                    ]
+                yield item, rows
+        except BaseException:
+            pool.stop()
+            raise
+
+
+def _claim(out: Path, rule: CropRule) -> None:
+    """Make the folder ours, or see that it already is, by the same rule."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; expected a folder for the crops", reason="not_a_folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for stray in out.rglob(".*.partial"):
+        stray.unlink()
+    path = out / "prepare.json"
+    mine = json.loads(json.dumps(rule.to_dict()))
+    if not path.exists():
+        partial = out / ".prepare.json.partial"
+        partial.write_text(json.dumps(mine, indent=2) + "\n")
+        partial.replace(path)
+    theirs = json.loads(path.read_text())
+    if theirs != mine:
+        said = ", ".join(f"{k} was {theirs.get(k)}, is {v}" for k, v in mine.items() if theirs.get(k) != v)
+        raise InputError(
+            f"{out}: its crops were made by another rule ({said}); give another --out or the same options",
+            reason="other_rule",
+        )
+
+
+def _manifest(rows: list[Row], out: Path) -> Manifest:
+    import polars
+
+    from unseen.data.manifest import Manifest
+
+    text, number, real = polars.String, polars.Int64, polars.Float64
+    floats = polars.List(polars.Float32)
+    schema: dict[str, Any] = {"path": text, "label": polars.Int8, "dataset": text, "video": text}
+    schema |= {"frame": number, "time": real, "method": text, "split": text, "identity": text, "source": text}
+    schema |= {"landmarks": floats, "box": floats, "status": text, "reason": text, "note": text}
+    schema |= {"person": number, "face_score": real, "face_size": real, "blur": real}
+    schema |= {
+        "origin_x": real,
+        "origin_y": real,
+        "scale": real,
+        "frame_width": number,
+        "frame_height": number,
+    }
+    schema |= {"file": text, "sha256": text}
+    crops = {(row["file"], row["frame"]): row["path"] for row in rows if row["status"] == "kept"}
+    plain = [
+        row
+        | {
+            "path": row.get("path", ""),
+            "source": crops.get((row["source"], row["frame"])),
+            "landmarks": _unpack(row.get("landmarks")),
+            "box": _unpack(row.get("box")),
+        }
+        for row in sorted(rows, key=lambda r: (r["dataset"], r["video"], r["frame"], r.get("person", -1)))
+    ]
+    columns = {name: [row.get(name) for row in plain] for name in schema}
+    return Manifest(polars.DataFrame(columns, schema=schema), out)
+
+
+def _unpack(text: str | None) -> list[float] | None:
+    import numpy as np
+
+    return None if text is None else np.frombuffer(base64.b64decode(text), "<f4").tolist()
