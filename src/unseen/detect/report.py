@@ -1,0 +1,305 @@
+"""A report that a person can read, print and mail: one HTML file that loads and runs nothing.
+
+File names, container tags and error texts are hostile input: Jinja2 escapes every value, and control and
+direction marks in names are written out. Templates hold the page, this file what stands in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unseen.detect.timeline import clock, percent, timeline
+from unseen.detect.verdict import Evidence, Person, Sighting, Verdict
+from unseen.explain.draw import data_uri, legend
+
+__all__ = ["report", "visible"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+DETAILED = 8  # people shown at length; the rest of a crowd is a grid of faces
+STRIP = 10  # thumbnails a person
+
+
+def report(verdicts: Sequence[Verdict]) -> str:
+    """Write one page about one or many files.
+
+    Args:
+        verdicts: In the order in which they shall stand.
+
+    Returns:
+        HTML with inline style and pictures as data URIs; no scripts, nothing from elsewhere.
+    """
+    files = [describe(verdict) for verdict in verdicts]
+    first = verdicts[0] if verdicts else None
+    title = f"{files[0]['name']}: {first.headline}" if first and len(files) == 1 else f"{len(files)} files"
+    has_heat = any(piece.heat_picture for verdict in verdicts for piece in verdict.evidence)
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            title=f"{title} - unseen",
+            style=style(),
+            files=files,
+            created=first.created if first else "",
+            version=first.versions.get("unseen", "") if first else "",
+            legend=data_uri(legend()) if has_heat else "",
+        )
+    )
+
+
+@functools.cache
+def environment() -> Any:
+    """Jinja2, escaping everything; an unknown name in a template is an error, never an empty string."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+
+
+@functools.cache
+def style() -> Any:
+    """The style sheet, which is ours and therefore not escaped."""
+    import markupsafe
+
+    return markupsafe.Markup((TEMPLATES / "report.css").read_text("utf-8"))  # noqa: S704
+
+
+def visible(text: str) -> str:
+    r"""Write out what would hide or reorder text, and bytes that are no UTF-8.
+
+    >>> visible("photo\u202egpj.exe")
+    'photo\\u202egpj.exe'
+    """
+    safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(
+        letter.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp", "Co")
+        else letter
+        for letter in safe
+    )
+
+
+def describe(verdict: Verdict) -> dict[str, Any]:
+    """Everything the page says about one file."""
+    # Most suspicious first; those who could not be judged last.
+    people = sorted(verdict.people, key=lambda p: -math.inf if p.score is None else p.score, reverse=True)
+    shown = people[:DETAILED]
+    return {
+        "verdict": verdict,
+        "name": visible(Path(verdict.file).name or verdict.file),
+        "explanation": visible(verdict.explanation),
+        "probability": percent(verdict.probability),
+        "scale": scale(verdict),
+        "facts": facts(verdict),
+        "shots": [shot(piece, verdict) for piece in verdict.evidence],
+        "people": [portray(person, verdict) for person in shown],
+        "crowd": [
+            {"id": p.id, "face": face(p.frames), "short": percent(p.probability)} for p in people[DETAILED:]
+        ],
+        "tables": tables(verdict),
+        "command": visible(verdict.command),
+    }
+
+
+def scale(verdict: Verdict) -> dict[str, Any] | None:
+    """The bar from 0 to 100 % with its threshold; places in percent of the width."""
+    if verdict.probability is None or verdict.threshold is None:
+        return None
+    limit, doubtful = 100 * verdict.threshold, verdict.inconclusive_from
+    low = None if doubtful is None else 100 * doubtful
+    return {
+        "at": 1.2 + 97.6 * verdict.probability,
+        "limit": limit,
+        "rest": 100 - limit,
+        "doubtful": low,
+        "width": 0 if low is None else max(0.0, limit - low),
+        "text": f"Probability of forgery {percent(verdict.probability)}, threshold {percent(verdict.threshold)}",
+    }
+
+
+def facts(verdict: Verdict) -> list[dict[str, str]]:
+    """The numbers under the headline."""
+    if verdict.probability is None:
+        return []
+    rows = [
+        {
+            "name": "Probability of forgery",
+            "value": percent(verdict.probability),
+            "note": "calibrated, of the most suspicious person" if len(verdict.people) > 1 else "calibrated",
+        },
+        {"name": "Threshold", "value": percent(verdict.threshold), "note": verdict.threshold_rule},
+    ]
+    if verdict.p_value is not None:
+        rows.append(
+            {"name": "Real faces that look like this", "value": rarity(verdict.p_value), "note": RARITY_NOTE}
+        )
+    counts = verdict.counts
+    if verdict.media.get("kind") == "video":
+        judged = f"{counts.get('frames_judged', 0)} of {counts.get('frames', 0)}"
+        rows.append({"name": "Frames judged", "value": judged, "note": people_text(verdict)})
+    else:
+        rows.append({"name": "People", "value": str(len(verdict.people)), "note": ""})
+    return rows
+
+
+RARITY_NOTE = "real people of the calibration set that look at least this unreal"
+
+
+def rarity(p_value: float) -> str:
+    """A share as people say it.
+
+    >>> rarity(0.004), rarity(0.037), rarity(0.5)
+    ('fewer than 1 in 100', '4 in 100', '50 in 100')
+    """
+    return "fewer than 1 in 100" if p_value < 0.01 else f"{round(100 * p_value)} in 100"
+
+
+def people_text(verdict: Verdict) -> str:
+    count = len(verdict.people)
+    return f"{count} {'person' if count == 1 else 'people'}"
+
+
+def face(sightings: Sequence[Sighting]) -> str:
+    """The most telling thumbnail of a person: the most suspicious frame, else the largest face."""
+    pictured = [sighting for sighting in sightings if sighting.thumbnail]
+    if not pictured:
+        return ""
+    best = max(pictured, key=lambda s: (s.score is not None, s.score or 0.0, s.size))
+    return data_uri(best.thumbnail)
+
+
+def portray(person: Person, verdict: Verdict) -> dict[str, Any]:
+    """One person: words, timeline, a strip of faces and a table."""
+    video = verdict.media.get("kind") == "video"
+    words = {"fake": "Suspicious", "real": "Unsuspicious", "inconclusive": "Cannot tell"}
+    parts = []
+    if person.probability is not None:
+        parts.append(f"Probability of forgery {percent(person.probability)}")
+    if person.p_value is not None:
+        parts.append(f"{rarity(person.p_value)} real people look at least this unreal")
+    if video:
+        parts.append(f"{len(person.scored)} of {len(person.frames)} frames judged")
+    if person.probability is None:
+        parts.append(DROPPED.get(person.reason, person.reason))
+    pictured = [sighting for sighting in person.frames if sighting.thumbnail]
+    step = max(1, math.ceil(len(pictured) / STRIP))
+    return {
+        "id": person.id,
+        "state": person.verdict,
+        "word": words.get(person.verdict, "Not judged"),
+        "line": " · ".join(parts),
+        "face": face(person.frames),
+        "plot": timeline(person, verdict) if video and len(person.frames) > 1 else None,
+        "strip": [
+            {
+                "uri": data_uri(sighting.thumbnail),
+                "alt": f"Person {person.id} at {clock(sighting.time)}",
+                "text": f"{clock(sighting.time)} · {percent(sighting.probability)}",
+            }
+            for sighting in (pictured[::step] if video else [])
+        ],
+        "rows": [
+            [
+                f"{s.time:.2f} s",
+                s.frame,
+                percent(s.probability),
+                "" if s.score is None else f"{s.score:+.2f}",
+                f"{s.size:.0f} px",
+                f"{s.blur:.0f}",
+                "judged" if s.status == "scored" else DROPPED.get(s.reason or "", s.reason),
+            ]
+            for s in person.frames
+        ],
+    }
+
+
+DROPPED = {
+    "face_too_small": "face too small",
+    "face_too_blurred": "face too blurred",
+    "bad_landmarks": "features of the face not found",
+    "no_face": "no face",
+}
+
+
+def shot(piece: Evidence, verdict: Verdict) -> dict[str, Any]:
+    """One figure: the frame, the face, the face under its heat map."""
+    who = f"person {piece.person}"
+    when = f" at {clock(piece.sighting.time)}" if verdict.media.get("kind") == "video" else ""
+    chance = percent(piece.sighting.probability)
+    pictures = [
+        (piece.frame_picture, "Whole frame", f"Whole frame{when}; {who} stands in a box"),
+        (piece.face_picture, "The face", f"Face of {who}{when}, enlarged"),
+        (piece.heat_picture, "Where the network looked", f"The same face; colours show what raised the score"),
+    ]
+    caption = f"Person {piece.person}"
+    if when:
+        caption += f"{when}, frame {piece.sighting.frame}"
+    return {
+        "caption": f"{caption}: probability of forgery {chance}",
+        "pictures": [
+            {"uri": data_uri(data), "caption": text, "alt": alt} for data, text, alt in pictures if data
+        ],
+    }
+
+
+def tables(verdict: Verdict) -> list[dict[str, Any]]:
+    """Quality of the evidence, the file, the model, the run."""
+    counts, media, card = verdict.counts, verdict.media, verdict.model_card
+    blocks: list[dict[str, Any]] = []
+    if counts:
+        rows = [
+            ("Frames looked at", counts.get("frames", 0)),
+            ("Frames with a face", counts.get("frames_with_faces", 0)),
+            ("Faces found", counts.get("faces", 0)),
+            ("Faces judged", counts.get("faces_judged", 0)),
+        ]
+        for reason, number in counts.get("dropped", {}).items():
+            rows.append((f"Left out: {DROPPED.get(reason, reason)}", number))
+        scored = sorted(s.size for person in verdict.people for s in person.scored)
+        if scored:
+            blur = sorted(s.blur for person in verdict.people for s in person.scored)
+            rows.append(("Face size", f"{scored[0]:.0f} to {scored[-1]:.0f} px, median {scored[len(scored) // 2]:.0f}"))
+            rows.append(("Sharpness", f"{blur[0]:.0f} to {blur[-1]:.0f}, median {blur[len(blur) // 2]:.0f}"))
+        limits = verdict.settings
+        note = (
+            f"A face is judged from {limits['min_face']:g} pixels and a sharpness of {limits['min_blur']:g}."
+            if "min_face" in limits
+            else ""
+        )
+        blocks.append({"title": "Quality of the evidence", "rows": rows, "note": note})
+    rows = [("Path", visible(verdict.file))]
+    names = {"kind": "Kind", "container": "Container", "codec": "Codec"}
+    rows += [(name, visible(str(media[key]))) for key, name in names.items() if media.get(key)]
+    if media.get("width"):
+        rows.append(("Size", f"{media['width']} x {media['height']} pixels"))
+    if media.get("kind") == "video":
+        if media.get("duration"):
+            rows.append(("Length", f"{media['duration']:.2f} s"))
+        if media.get("fps"):
+            rows.append(("Frames a second", f"{media['fps']:.3g}"))
+    if media.get("bytes") is not None:
+        rows.append(("Bytes", f"{media['bytes']:,}"))
+    if verdict.sha256:
+        rows.append(("SHA-256", verdict.sha256))
+    blocks.append({"title": "The file", "rows": rows, "note": ""})
+    rows = [("Name", verdict.model or "none")] if verdict.model else []
+    rows += [(name, visible(str(value))) for name, value in card.items()]
+    if rows:
+        note = "What a detector has not been trained on it may miss, or take a harmless change for a forgery."
+        blocks.append({"title": "The detector", "rows": rows, "note": note})
+    rows = [(name, value) for name, value in verdict.versions.items()]
+    if verdict.created:
+        rows.insert(0, ("Examined", verdict.created))
+    if verdict.seconds is not None:
+        rows.append(("Time taken", f"{verdict.seconds:.1f} s"))
+    if rows:
+        blocks.append({"title": "Versions", "rows": rows, "note": ""})
+    return blocks
