@@ -17,7 +17,7 @@ FLOORS = [
     {"media", "data", "models"},
     {"forge", "evaluate", "explain", "prepare"},
     {"methods", "scale"},
-    {"recipe"},
+    {"recipe", "export"},
     {"checkpoint"},
     {"train", "detect"},
     {"serve"},
