@@ -1,0 +1,282 @@
+"""From records to samples to batches; everything random is a function of (seed, epoch, draw)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unseen.data.samplers import Draw, Synthesis
+from unseen.data.transforms import Transform, for_evaluation
+from unseen.types import FaceBatch, FaceRecord, FaceSample, InputError, Label
+
+__all__ = ["FaceDataset", "collate", "read_crop", "start_worker"]
+
+_log = logging.getLogger(__name__)
+
+
+class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
+    """Reads crops and applies transforms.
+
+    In training a crop that cannot be used is replaced by the next record of the same class, always the same
+    one; it is logged and listed in `trouble`. Outside training nothing is replaced: the error reaches the
+    caller, who can ask for rows one at a time with `load`.
+
+    Args:
+        records: What to read.
+        transforms: Applied in order; outside training only what is deterministic.
+        seed: With epoch and draw it seeds every sample.
+        training: Augment, and replace what cannot be read.
+        synthesise: Makes the fake of a draw that asks for one, such as `SelfBlend`.
+
+    Raises:
+        InputError: If transforms need what records lack; says which.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[FaceRecord],
+        transforms: Sequence[Transform] = (),
+        *,
+        seed: int = 0,
+        training: bool = True,
+        synthesise: Synthesis | None = None,
+    ) -> None:
+        self.records = list(records)
+        self.transforms = list(transforms) if training else for_evaluation(transforms)
+        self.seed, self.training, self.synthesise, self.epoch = seed, training, synthesise, 0
+        self._check_needs()
+        needs = {need for t in self._all() for need in t.needs}
+        self._with_source = "source" in needs
+        # Worker processes share this memory with the one that asks for `trouble`.
+        self._troubled: Tensor = torch.zeros(len(self.records), dtype=torch.bool)
+        self._troubled.share_memory_()  # type: ignore[no-untyped-call]
+        self._reasons: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch for draws by plain index; a sampler's `Draw` brings its own."""
+        self.epoch = epoch
+
+    def __getitem__(self, draw: int | Draw) -> list[FaceSample]:
+        """Return one sample, or a real and the fake made of it if the draw says so."""
+        if not isinstance(draw, Draw):
+            index = range(len(self.records))[draw]  # negative ones, and IndexError past the end
+            draw = Draw(index, self.epoch, index)
+        if not self.training:
+            return self._make(draw, draw.index)
+        first: InputError | None = None
+        for index in self._candidates(draw.index):
+            try:
+                return self._make(draw, index)
+            except InputError as error:
+                self._note(index, error)
+                first = first or error
+        raise InputError(
+            f"no usable crop among {_TRIES} records in a row from {self.records[draw.index].path}: {first}",
+            reason="unreadable",
+        )
+
+    def load(self, index: int) -> FaceSample:
+        """Return one record's sample, transformed, with nothing put in its place.
+
+        Raises:
+            InputError: If the crop cannot be read or used; says why.
+        """
+        return self._make(Draw(index, self.epoch, index), index)[0]
+
+    @property
+    def trouble(self) -> list[tuple[str, str]]:
+        """Path and reason of every record that had to be replaced so far, in any worker."""
+        found = []
+        for index in self._troubled.nonzero().flatten().tolist():
+            if index not in self._reasons:  # seen by a worker: look again
+                try:
+                    read_crop(self.records[index])
+                    self._reasons[index] = "could not be used"
+                except InputError as error:
+                    self._reasons[index] = str(error)
+            found.append((self.records[index].path, self._reasons[index]))
+        return found
+
+    def _make(self, draw: Draw, index: int) -> list[FaceSample]:
+        """Read a record and do all that is done to it; the same for the same draw and index."""
+        sample = read_crop(self.records[index], source=self._with_source)
+        samples = [sample]
+        if draw.synthesise:
+            if self.synthesise is None:
+                raise ValueError("a draw asks for a fake: give FaceDataset the sampler's `synthesise`")
+            samples = list(self.synthesise.pair(sample, np.random.default_rng([*self._key(draw), 1])))
+        done = []
+        for item in samples:
+            # The same state for both of a pair: a crop, a compression, a flip must not tell them apart.
+            rng = np.random.default_rng(self._key(draw))
+            for transform in self.transforms:
+                item = transform(item, rng)
+            done.append(item)
+        return done
+
+    def _key(self, draw: Draw) -> list[int]:
+        return [self.seed, draw.epoch, draw.key]
+
+    def _candidates(self, index: int) -> Iterable[int]:
+        """Yield the index and then the next ones with the same label, at most `_TRIES` in all."""
+        yield index
+        label, left = self.records[index].label, _TRIES - 1
+        for step in range(1, len(self.records)):
+            other = (index + step) % len(self.records)
+            if left and self.records[other].label == label:
+                left -= 1
+                yield other
+
+    def _note(self, index: int, error: InputError) -> None:
+        if not self._troubled[index]:
+            self._troubled[index] = True
+            _log.warning("replaced in training: %s", error)
+        self._reasons.setdefault(index, str(error))
+
+    def _all(self) -> list[Transform | Synthesis]:
+        return [*self.transforms, *([] if self.synthesise is None else [self.synthesise])]
+
+    def _check_needs(self) -> None:
+        """Say now, not at step 3,000, which rows lack what a transform needs."""
+        for transform in self._all():
+            name = type(transform).__name__
+            for need in transform.needs:
+                lacking = [i for i, record in enumerate(self.records) if _lacks(record, need)]
+                # Outside training a row that lacks something is an unusable row among others.
+                if not lacking or (not self.training and len(lacking) < len(self.records)):
+                    continue
+                examples = ", ".join(f"row {i + 1} ({self.records[i].path})" for i in lacking[:3])
+                raise InputError(
+                    f"{name} needs {need}, which {len(lacking)} of {len(self.records)} records lack: "
+                    f"{examples}{', ...' if len(lacking) > 3 else ''}; run `unseen prepare`, or leave them "
+                    "out with `where`",
+                    reason=f"no_{need}",
+                )
+
+
+_TRIES = 16
+
+
+def _lacks(record: FaceRecord, need: str) -> bool:
+    if need == "landmarks":
+        return record.landmarks is None or not bool(np.isfinite(record.landmarks).any())
+    if need == "source":  # a real face has no other picture behind it
+        return record.source is None and record.label == Label.FAKE
+    return getattr(record, need, None) is None
+
+
+def read_crop(record: FaceRecord, *, source: bool = False) -> FaceSample:
+    """Read a record's crop as a sample, untransformed.
+
+    Args:
+        record: What to read.
+        source: Read the real picture behind a fake as well.
+
+    Raises:
+        InputError: If a file is missing, empty, cut short or no picture, or the two differ in size.
+    """
+    image = _read_image(record.path)
+    behind = _read_image(record.source) if source and record.source is not None else None
+    if behind is not None and behind.shape != image.shape:
+        raise InputError(
+            f"{record.path}: {image.shape[1]} x {image.shape[0]} pixels, but its source {record.source} has "
+            f"{behind.shape[1]} x {behind.shape[0]}; expected the same crop of both",
+            reason="source_size",
+        )
+    landmarks = None if record.landmarks is None else record.landmarks.copy()
+    return FaceSample(image, record.label, record, source=behind, landmarks=landmarks)
+
+
+def _read_image(path: str) -> NDArray[np.uint8]:
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; was the manifest moved without its crops?", reason="missing"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})", reason="unreadable") from error
+    if not data:
+        raise InputError(f"{path}: empty file; prepare it again", reason="empty")
+    # The decoder fills what a cut JPEG lacks with grey and says nothing.
+    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-1024:]:
+        raise InputError(f"{path}: JPEG without its end; prepare it again", reason="truncated")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise InputError(f"{path}: cannot be decoded ({error.err})", reason="unreadable") from error
+    if image is None:
+        raise InputError(f"{path}: not a picture that can be decoded; prepare it again", reason="unreadable")
+    return np.asarray(image, np.uint8)
+
+
+def collate(items: Iterable[list[FaceSample]], *, methods: Sequence[str] | None = None) -> FaceBatch:
+    """Stack samples into a batch.
+
+    Args:
+        items: What `FaceDataset` returns, a list each.
+        methods: Names of forgery methods in the order of their numbers; gives `domain`.
+
+    Returns:
+        A batch with a uint8 image. A sample without label has -1, which losses refuse.
+
+    Raises:
+        InputError: If pictures differ in size, or a method is not in the list.
+
+    Shape:
+        image: (B, 3, H, W) uint8. label: (B,) int64. weight: (B,) float32, or None if all are 1.
+    """
+    samples = [sample for item in items for sample in item]
+    if not samples:
+        raise InputError("collate: an empty batch", reason="empty")
+    shape = samples[0].image.shape
+    for sample in samples:
+        if sample.image.shape != shape:
+            raise InputError(
+                f"{sample.record.path}: {sample.image.shape} in a batch of {shape}; end the transforms with "
+                "one that fixes the size, such as AlignFace",
+                reason="size",
+            )
+    image = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).contiguous()
+    weights = [s.weight for s in samples]
+    return FaceBatch(
+        image=image,
+        label=torch.tensor([-1 if s.label is None else int(s.label) for s in samples]),
+        weight=None if all(w == 1 for w in weights) else torch.tensor(weights, dtype=torch.float32),
+        domain=None if methods is None else _domains(samples, list(methods)),
+        regions=_regions(samples),
+        records=[s.record for s in samples],
+    )
+
+
+def _domains(samples: Sequence[FaceSample], methods: list[str]) -> Tensor:
+    for sample in samples:
+        if sample.record.method not in methods:
+            raise InputError(
+                f"{sample.record.path}: method {sample.record.method!r}; "
+                f"expected one of {', '.join(methods)}",
+                reason="unknown_method",
+            )
+    return torch.tensor([methods.index(str(s.record.method)) for s in samples])
+
+
+def _regions(samples: Sequence[FaceSample]) -> list[Tensor] | None:
+    if all(s.regions is None for s in samples):
+        return None
+    return [torch.zeros(0, 4) if s.regions is None else torch.from_numpy(s.regions) for s in samples]
+
+
+def start_worker(number: int) -> None:
+    """Prepare a worker process: OpenCV's own threads would only fight with the other workers'."""
+    del number
+    cv2.setNumThreads(0)
