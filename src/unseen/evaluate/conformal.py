@@ -1,0 +1,80 @@
+"""Distribution-free thresholds that count people, however often each was measured.
+
+Example:
+    >>> nine = np.arange(9.0)  # with nine people the smallest promise is one in ten
+    >>> conformal_threshold(nine, np.ones(9), 0.05) is None
+    True
+    >>> [round(conformal_threshold(nine, np.ones(9), rate), 6) for rate in (0.1, 0.2)]
+    [8.0, 7.0]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unseen.evaluate.metrics import Floats
+from unseen.types import InputError
+
+__all__ = ["People", "conformal_threshold", "people_of", "thin"]
+
+
+def conformal_threshold(score: Floats, weight: Floats, rate: float) -> float | None:
+    """Return the least score whose conformal p-value is at most `rate`, or None if there is no such score.
+
+    Args:
+        score: (N,) of people who must not raise an alarm.
+        weight: (N,) their weights; the sum is the number of people.
+        rate: In (0, 1).
+    """
+    allowed = rate * (weight.sum() + 1) - 1
+    if allowed < -1e-9:
+        return None
+    order = np.argsort(-score, kind="stable")
+    over = np.cumsum(weight[order]) > allowed + 1e-9
+    return float(np.nextafter(score[order][int(np.argmax(over))], np.inf))
+
+
+@dataclass(frozen=True)
+class People:
+    """Videos with the share that each has in its person's weight of one.
+
+    Shape:
+        score: (U,) mean log-odds of a video. label: (U,). weight: (U,) whose sum is the number of people.
+    """
+
+    score: Floats
+    label: NDArray[np.int64]
+    weight: Floats
+
+
+def people_of(score: Floats, label: NDArray[np.int64], person: Any, video: Any) -> People:
+    """Average the frames of a person's video and share one weight among the person's videos of a class."""
+    for name, given in (("person", person), ("video", video)):
+        if given is not None and len(given) != score.size:
+            raise InputError(f"{name} has {len(given)} entries and score {score.size}", reason="shape")
+    place: dict[tuple[int, str, str], list[int]] = {}
+    for i, kind in enumerate(label.tolist()):
+        clip = str(i) if video is None or video[i] is None else f"v {video[i]}"
+        who = f"alone {clip}" if person is None or person[i] is None else f"p {person[i]}"
+        place.setdefault((kind, who, clip), []).append(i)
+    shares: dict[tuple[int, str], int] = {}
+    for kind, who, _ in place:
+        shares[kind, who] = shares.get((kind, who), 0) + 1
+    return People(
+        np.array([score[rows].mean() for rows in place.values()], np.float64),
+        np.array([kind for kind, _, _ in place], np.int64),
+        np.array([1 / shares[kind, who] for kind, who, _ in place], np.float64),
+    )
+
+
+def thin(score: Floats, weight: Floats, kept: int) -> tuple[Floats, Floats]:
+    """Return at most `kept` rising scores; a block's weight goes to its largest, so p-values never fall."""
+    order = np.argsort(score, kind="stable")
+    if score.size <= kept:
+        return score[order], weight[order]
+    blocks = np.array_split(order, kept)
+    return np.array([score[b[-1]] for b in blocks]), np.array([weight[b].sum() for b in blocks])

@@ -1,0 +1,259 @@
+"""The score table: one row a face crop, the only thing that passes from networks to evaluation.
+
+Score once, measure many: every metric, per frame, video, method and data set, is a pure function of the
+table, so anybody's score file can be measured without a network.
+
+A video is a pair (data set, video), never a folder's last name: four forgeries that share a folder name stay
+four videos. A row that could not be scored is counted, and gets neither a label nor a neighbour's score.
+
+Example:
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "scores.parquet"
+    >>> with ScoreWriter(path, card={"model": "toy"}) as writer:
+    ...     writer.add(FaceRecord("a.png", label=0, video="a"), -1.5)
+    ...     writer.add(FaceRecord("b.png", label=1, video="b"), None, reason="empty file")
+    >>> table = ScoreTable.read(path)
+    >>> table.counts()["unreadable"], table.card["model"]
+    (1, 'toy')
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from unseen.evaluate import metrics
+from unseen.evaluate.reading import COLUMNS, SCORED, read_scores, tidy
+from unseen.evaluate.writing import CARD, ScoreWriter, score_row
+from unseen.types import FaceRecord, InputError
+
+__all__ = ["Aggregate", "Level", "ScoreTable", "ScoreWriter", "measure"]
+
+Level = Literal["frame", "video"]
+Aggregate = Literal["mean", "median", "max", "mean_probability"]
+
+
+def measure(score: Any, label: Any, threshold: float = 0.0) -> dict[str, float]:
+    """Return every metric of one set of scores, each NaN where a class is absent.
+
+    Shape:
+        score: (N,) log-odds of fake. label: (N,) 0 or 1. threshold: log-odds, for the accuracies only.
+    """
+    score, label = metrics.checked(score, label)
+    real, fake = metrics.class_accuracy(score, label, threshold)
+    return {
+        "auc": metrics.auc(score, label),
+        "average_precision": metrics.average_precision(score, label),
+        "accuracy": metrics.accuracy(score, label, threshold),
+        "balanced_accuracy": (real + fake) / 2,
+        "accuracy_real": real,
+        "accuracy_fake": fake,
+        "eer": metrics.eer(score, label),
+        "tpr_at_fpr_0.01": metrics.tpr_at_fpr(score, label, 0.01),
+        "tpr_at_fpr_0.1": metrics.tpr_at_fpr(score, label, 0.1),
+        "brier": metrics.brier(score, label),
+        "ece": metrics.ece(score, label),
+        "n_real": int((label == 0).sum()),
+        "n_fake": int((label == 1).sum()),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Scores of faces, with everything that groups them.
+
+    Attributes:
+        rows: Lazy rows with the columns of `reading.COLUMNS`.
+        name: The file, for messages.
+        card: What produced the scores.
+        warnings: Sentences that a reader of the numbers should see.
+    """
+
+    rows: pl.LazyFrame
+    name: str = "table"
+    card: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path | str, *, columns: Mapping[str, str] | None = None) -> ScoreTable:
+        """Open a Parquet, CSV or TSV file of scores: ours or anybody's (`reading` lists the column names).
+
+        Args:
+            path: The file.
+            columns: Our column name to the file's, where the automatic match is not what is meant.
+
+        Raises:
+            InputError: Naming file, row and mend.
+        """
+        path = Path(path)
+        rows, warnings = read_scores(path, columns)
+        card: dict[str, Any] = {}
+        if path.suffix.lower() == ".parquet":
+            try:
+                saved = (pq.read_metadata(path).metadata or {}).get(CARD)
+                card = dict(json.loads(saved)) if saved else {}
+            except (ValueError, TypeError) as error:
+                raise InputError(f"{path}: its card is not a JSON object ({error})", reason="card") from error
+        return cls(rows, str(path), card, tuple(warnings))
+
+    @classmethod
+    def from_records(
+        cls, records: Iterable[FaceRecord], scores: Iterable[float | None], *, name: str = "table"
+    ) -> ScoreTable:
+        """Make a table in memory; a score of None marks a row that could not be scored.
+
+        Raises:
+            InputError: There are not as many scores as records, or a row is wrong (see `reading.check`).
+        """
+        try:
+            rows = [
+                score_row(r, None if s is None else float(s), "unreadable" if s is None else SCORED, None)
+                for r, s in zip(records, scores, strict=True)
+            ]
+        except ValueError as error:
+            raise InputError(f"{name}: records and scores differ in number", reason="shape") from error
+        return cls.from_frame(pl.DataFrame(rows, schema=COLUMNS, orient="row"), name=name)
+
+    @classmethod
+    def from_frame(cls, frame: pl.DataFrame, *, name: str = "table") -> ScoreTable:
+        """Check a data frame with any of the columns that `reading` knows and make it a table."""
+        rows, warnings = tidy(frame.lazy(), name)
+        return cls(rows, name, {}, tuple(warnings))
+
+    def __len__(self) -> int:
+        return int(self.rows.select(pl.len()).collect().item())
+
+    def where(self, **equal: str | int | Iterable[str | int]) -> ScoreTable:
+        """Return rows whose columns equal a value, or one of several: `where(dataset="dfd", label=1)`."""
+        mask = pl.lit(True)
+        for column, value in equal.items():
+            if column not in COLUMNS:
+                raise InputError(
+                    f"no column {column!r}; a score table has {', '.join(COLUMNS)}", reason="column"
+                )
+            values = [value] if isinstance(value, str | int) else list(value)
+            mask &= pl.col(column).is_in(values)
+        return replace(self, rows=self.rows.filter(mask))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows there are, and how many were scored, unscored by status, and unlabelled."""
+        status = self.rows.group_by("status").agg(pl.len()).sort("status").collect().rows()
+        unlabelled = self.rows.select(pl.col("label").is_null().sum()).collect().item()
+        found = {"rows": sum(n for _, n in status), SCORED: 0, "unreadable": 0, "unlabelled": int(unlabelled)}
+        return found | {str(name): int(n) for name, n in status}
+
+    def frames(self) -> pl.DataFrame:
+        """Return the rows that count at frame level: scored and labelled."""
+        return self.rows.filter(pl.col("score").is_not_null(), pl.col("label").is_not_null()).collect()
+
+    def videos(self, aggregate: Aggregate = "mean") -> pl.DataFrame:
+        """Return one row a video that has a label and a scored frame.
+
+        Args:
+            aggregate: How a video's frames become its score: the `"mean"`, `"median"` or `"max"` of log-odds,
+                or `"mean_probability"`, the log-odds of the mean of sigmoid(score), as most published tables.
+
+        Returns:
+            Columns dataset, video, method, identity, label, score, frames (scored ones), in sorted order.
+            Rows without a video name are videos of their own. Where one video name carries several methods,
+            each method is a video: files of other tools name four forgeries alike.
+
+        Raises:
+            InputError: A video with rows of two labels (it is named), or an unknown aggregate.
+        """
+        video = pl.coalesce(
+            pl.when(pl.col("video") != "").then(pl.col("video")), "path", pl.format("row {}", "row")
+        )
+        rows = (
+            self.rows.with_row_index("row", 1)
+            .filter(pl.col("label").is_not_null())
+            .with_columns(pl.col("dataset", "method").fill_null(""), video.alias("video"))
+        )
+        key = ["dataset", "video", "method"]
+        mixed = (
+            rows.group_by("dataset", "video").agg(pl.col("label").n_unique(), pl.col("row").min())
+            .filter(pl.col("label") > 1).sort("row").head(1).collect()
+        )  # fmt: skip
+        if len(mixed):
+            row = mixed.row(0, named=True)
+            raise InputError(
+                f"{self.name} row {row['row']}: video {row['video']!r} of data set {row['dataset']!r} "
+                "has rows of both labels; give a real and a fake video different names, such as 'fake/0001'",
+                reason="mixed_video",
+            )
+        score = pl.col("score")
+        chance = (1 / (1 + (-score).exp())).mean().clip(1e-12, 1 - 1e-12)
+        ways = {
+            "mean": score.mean(),
+            "median": score.median(),
+            "max": score.max(),
+            "mean_probability": (chance / (1 - chance)).log(),
+        }
+        if aggregate not in ways:
+            raise InputError(
+                f"aggregate is {aggregate!r}; expected one of {', '.join(ways)}", reason="aggregate"
+            )
+        return (
+            rows.filter(score.is_not_null())
+            .sort("row")  # so that sums are taken in one order and a table gives the same bits every time
+            .group_by(key, maintain_order=True)
+            .agg(
+                pl.col("identity").first(),
+                pl.col("label").first(),
+                ways[aggregate].alias("score"),
+                pl.len().alias("frames"),
+            )
+            .sort(key)
+            .collect()
+        )
+
+    def at(self, level: Level, aggregate: Aggregate = "mean") -> pl.DataFrame:
+        """Return what a level counts: `frames()` or `videos(aggregate)`."""
+        if level not in ("frame", "video"):
+            raise InputError(f"level is {level!r}; expected 'frame' or 'video'", reason="level")
+        return self.frames() if level == "frame" else self.videos(aggregate)
+
+    def frame_metrics(self, *, threshold: float = 0.0) -> dict[str, float]:
+        """Return `measure` over frames: every scored, labelled row counts once."""
+        return _measure(self.frames(), threshold)
+
+    def video_metrics(self, aggregate: Aggregate = "mean", *, threshold: float = 0.0) -> dict[str, float]:
+        """Return `measure` over videos: every video counts once, however many frames it has."""
+        return _measure(self.videos(aggregate), threshold)
+
+    def per_method(
+        self, level: Level = "video", aggregate: Aggregate = "mean", *, threshold: float = 0.0
+    ) -> dict[str, dict[str, float]]:
+        """Return `measure` of each forgery method's fakes against *all* reals of the table.
+
+        To hold a method against the reals of its own data set, ask `where(dataset=...)` first.
+        """
+        rows = self.at(level, aggregate).with_columns(
+            pl.col("method").fill_null("").replace({"": "unknown"}).alias("method")
+        )
+        fakes = rows.filter(pl.col("label") == 1)
+        reals = rows.filter(pl.col("label") == 0)
+        return {
+            str(method): _measure(pl.concat([reals, fakes.filter(pl.col("method") == method)]), threshold)
+            for method in fakes["method"].unique().sort()
+        }
+
+    def per_dataset(
+        self, level: Level = "video", aggregate: Aggregate = "mean", *, threshold: float = 0.0
+    ) -> dict[str, dict[str, float]]:
+        """Return `measure` of each data set by itself."""
+        rows = self.at(level, aggregate).with_columns(pl.col("dataset").fill_null(""))
+        return {
+            str(dataset): _measure(rows.filter(pl.col("dataset") == dataset), threshold)
+            for dataset in rows["dataset"].unique().sort()
+        }
+
+
+def _measure(rows: pl.DataFrame, threshold: float) -> dict[str, float]:
+    return measure(rows["score"].to_numpy(), rows["label"].to_numpy(), threshold)
