@@ -20,30 +20,31 @@ __all__ = ["MESH_OF_LANDMARK", "FaceMesh", "landmarks_from_mesh"]
 WEIGHTS = Path(__file__).parent / "weights" / "face_landmark.tflite"
 SIDE = 192  # pixels of the network's square input
 POINTS, PRESENCE = "conv2d_20", "conv2d_30"
-MARGIN = 1.5  # side of the region over the longer side of the face, as the network was trained
+FIRST_MARGIN, MARGIN = 1.3, 1.5  # side of the region over the longer side of the box, of the mesh
 LEFT_EYE, RIGHT_EYE = (33, 133), (362, 263)  # corners in the mesh, left and right as seen in the picture
 
 # Mesh points whose mean is a landmark. Left and right are the picture's.
 MESH_OF_LANDMARK: tuple[tuple[int, ...], ...] = (
     # 0..16 the jaw, from the left ear over the chin (8) to the right ear
-    *((127, 234), (234, 93), (93, 132), (132, 58), (58, 172), (136,), (150, 149), (176, 148), (152,)),
-    *((400, 377), (379, 378), (365,), (288, 397), (361, 288), (323, 361), (454, 323), (356, 454)),
-    # 17..21 and 22..26 the brows' upper edges
-    *((70,), (63,), (105,), (66,), (107,), (336,), (296,), (334,), (293,), (300,)),
-    # 27..30 the bridge of the nose from the eyes to the tip, 31..35 under it
-    *((168, 6), (197,), (195, 5), (4,), (98,), (97,), (2,), (326,), (327,)),
+    *((127,), (234,), (93, 132), (132, 58), (58, 172), (136,), (150, 149), (176, 148), (152,)),
+    *((400, 377), (379, 378), (365,), (288, 397), (361, 288), (323, 361), (454,), (356,)),
+    # 17..21 and 22..26 the brows, outer to inner and back: the upper edge, the middle where they taper
+    *((70, 46), (63,), (105, 66), (66, 107), (107, 55)),
+    *((336, 285), (336, 296), (334, 296), (293,), (300, 276)),
+    # 27..30 the bridge of the nose from the eyes to the tip, 31..35 under it from wing to wing
+    *((168, 6), (197,), (195, 5), (4,), (75,), (97,), (2,), (326,), (305,)),
     # 36..41 the left eye from its outer corner, 42..47 the right eye from its inner corner, over the top
-    *((33,), (160,), (158,), (133,), (153,), (144,), (362,), (385,), (387,), (263,), (373,), (380,)),
+    *((33, 246, 7), (160, 159), (158,), (133,), (153,), (144,)),
+    *((362,), (385,), (387, 386), (263, 466, 249), (373,), (380,)),
     # 48..59 the lips' outer edge from the left corner over the top
     *((61,), (40, 39), (37,), (0,), (267,), (270, 269), (291,), (321, 405), (314,), (17,), (84,), (91, 181)),
-    # 60..67 their inner edge
-    *((78,), (81,), (13,), (311,), (308,), (402,), (14,), (178,)),
+    # 60..67 their inner edge; 61, 63, 65 and 67 lie under and over the peaks of the outer edge
+    *((78,), (82,), (13,), (312,), (308,), (317,), (14,), (87,)),
     # 68..80 the forehead, from the left temple to the right one
     *((162,), (21,), (54,), (103,), (67,), (109,), (10,), (338,), (297,), (332,), (284,), (251,), (389,)),
 )
-_LONGEST = max(map(len, MESH_OF_LANDMARK))
-# Short rows repeat themselves, so that one gather and one mean serve all.
-_GATHER = np.array([(row * _LONGEST)[:_LONGEST] for row in MESH_OF_LANDMARK])
+# One, two or three points repeated to six: the mean stays theirs, and one gather serves all.
+_GATHER = np.array([row * (6 // len(row)) for row in MESH_OF_LANDMARK])
 
 
 def landmarks_from_mesh(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,10 +92,14 @@ class FaceMesh:
         # In profile the eyes nearly meet and their direction is noise; the line to the mouth stays long.
         direction = eyes + np.array([down[1], -down[0]])
         centre = (box[:2] + box[2:]) / 2
-        side = MARGIN * float(max(box[2:] - box[:2]))
-        mesh, presence = np.zeros((468, 2), np.float32), 0.0
+        side = FIRST_MARGIN * float(max(box[2:] - box[:2]))
+        mesh, presence = np.zeros((468, 2), np.float32), -1.0
         for _ in range(self.passes):
-            mesh, presence = self._look(image, centre, side, float(np.arctan2(direction[1], direction[0])))
+            angle = float(np.arctan2(direction[1], direction[0]))
+            seen, sure = self._look(image, centre, side, angle)
+            if sure < min(presence, 0.5):  # a face on the edge of recognition: this look lost it
+                break
+            mesh, presence = seen, sure
             direction = mesh[list(RIGHT_EYE)].mean(axis=0) - mesh[list(LEFT_EYE)].mean(axis=0)
             along = direction / max(float(np.hypot(*direction)), 1e-6)
             upright = mesh @ np.array([[along[0], -along[1]], [along[1], along[0]]], np.float32)
@@ -113,7 +118,8 @@ class FaceMesh:
         cosine, sine = np.cos(angle), np.sin(angle)
         rotation = np.array([[cosine, -sine], [sine, cosine]])  # from the level square to the picture
         scale = SIDE / side
-        source, start = image, np.zeros(2)
+        source: NDArray[Any] = image
+        start = np.zeros(2)
         if scale < 0.5:  # bilinear sampling would alias: shrink the neighbourhood by area first
             reach = side * (abs(cosine) + abs(sine)) / 2 + 2
             start = np.floor(np.maximum(centre - reach, 0))
