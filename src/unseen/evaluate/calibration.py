@@ -8,7 +8,7 @@ share that person's weight of one. A person in 500 frames says no more about str
   (Guo et al. 2017, "On Calibration of Modern Neural Networks"), which is convex in 1 / temperature; both
   classes weigh the same, so it is the probability for somebody to whom real and fake are equally likely
   beforehand. The targets are Platt's (1999), (n + 1) / (n + 2) and 1 / (n + 2) for n people: scores that
-  separate perfectly do not make it certain. `bias=True` also fits an offset, for when a detector's zero is off.
+  separate perfectly give no certainty. `bias=True` also fits an offset, for a detector with its zero off.
 * **p-value** = (1 + w) / (n + 1), w being the weight of the n real people who score at least as high:
   split-conformal, with shared weights for repeated measurements of a person (Lee, Barber & Willett 2023,
   "Distribution-free inference with hierarchical data"). If a new real person is like these n, the p-value is

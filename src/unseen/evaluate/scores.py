@@ -103,6 +103,19 @@ class ScoreTable:
         return cls(rows, str(path), card, tuple(warnings))
 
     @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[tuple[FaceRecord, float | None, str | None, str | None]],
+        *,
+        name: str = "table",
+        card: Mapping[str, Any] | None = None,
+    ) -> ScoreTable:
+        """Make a table in memory from (record, score, status, reason), as `ScoreWriter.add` takes them."""
+        made = [score_row(*row) for row in rows]
+        table = cls.from_frame(pl.DataFrame(made, schema=COLUMNS, orient="row"), name=name)
+        return replace(table, card=dict(card or {}))
+
+    @classmethod
     def from_records(
         cls, records: Iterable[FaceRecord], scores: Iterable[float | None], *, name: str = "table"
     ) -> ScoreTable:
@@ -111,14 +124,13 @@ class ScoreTable:
         Raises:
             InputError: There are not as many scores as records, or a row is wrong (see `reading.check`).
         """
-        try:
-            rows = [
-                score_row(r, None if s is None else float(s), "unreadable" if s is None else SCORED, None)
-                for r, s in zip(records, scores, strict=True)
-            ]
-        except ValueError as error:
-            raise InputError(f"{name}: records and scores differ in number", reason="shape") from error
-        return cls.from_frame(pl.DataFrame(rows, schema=COLUMNS, orient="row"), name=name)
+        records, scores = list(records), list(scores)
+        if len(records) != len(scores):
+            raise InputError(f"{name}: {len(records)} records and {len(scores)} scores", reason="shape")
+        return cls.from_rows(
+            ((r, None if s is None else float(s), None, None) for r, s in zip(records, scores, strict=True)),
+            name=name,
+        )
 
     @classmethod
     def from_frame(cls, frame: pl.DataFrame, *, name: str = "table") -> ScoreTable:

@@ -61,12 +61,10 @@ class ScoreWriter:
             status: Why there is no score, in a word; default "unreadable" or "not_finite".
             reason: The same in a sentence.
         """
-        if score is not None and not np.isfinite(score):
-            status, reason, score = "not_finite", reason or f"the detector gave {score}", None
-        status = SCORED if score is not None else status or "unreadable"
-        self._held.append(score_row(record, score, status, reason))
+        row = score_row(record, score, status, reason)
+        self._held.append(row)
         self.rows += 1
-        self.scored += score is not None
+        self.scored += row[_STATUS] == SCORED
         if len(self._held) >= self.piece:
             self._flush()
 
@@ -96,10 +94,18 @@ class ScoreWriter:
             self.part.replace(self.path)
 
 
-def score_row(record: FaceRecord, score: float | None, status: str, reason: str | None) -> tuple[Any, ...]:
-    """Return one row in the order of `COLUMNS`."""
+def score_row(
+    record: FaceRecord, score: float | None, status: str | None, reason: str | None
+) -> tuple[Any, ...]:
+    """Return one row in the order of `COLUMNS`; what is not a finite score has a status instead."""
+    if score is not None and not np.isfinite(score):
+        score, status, reason = None, "not_finite", reason or f"the detector gave {score}"
+    status = SCORED if score is not None else status or "unreadable"
     label = None if record.label is None else int(record.label)
     return (
         record.path, record.dataset, record.video, record.frame, record.time, record.method, record.split,
         record.identity, label, score, status, reason,
     )  # fmt: skip
+
+
+_STATUS = list(COLUMNS).index("status")

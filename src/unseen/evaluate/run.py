@@ -1,0 +1,167 @@
+"""From a detector and records to a score table: every crop is scored once, in constant memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from unseen.data.dataset import FaceDataset, collate, start_worker
+from unseen.data.transforms import Transform
+from unseen.evaluate.scores import ScoreTable
+from unseen.evaluate.summary import summary, to_markdown
+from unseen.evaluate.writing import ScoreWriter
+from unseen.types import FaceRecord, FaceSample, InputError
+
+__all__ = ["Progress", "fingerprint", "score_records", "summary", "to_markdown"]
+
+Progress = Callable[[int, int, float], None]
+Precision = Literal["float32", "bfloat16"]
+
+
+class _Chunks(Dataset[tuple[Tensor | None, list[int], dict[int, tuple[str, str]]]]):
+    """A data set whose item is a list of indices: their pictures, and why some have none."""
+
+    def __init__(self, faces: FaceDataset) -> None:
+        self.faces = faces
+
+    def __getitem__(
+        self, indices: Sequence[int]
+    ) -> tuple[Tensor | None, list[int], dict[int, tuple[str, str]]]:
+        samples: list[FaceSample] = []
+        good: list[int] = []
+        bad: dict[int, tuple[str, str]] = {}
+        for index in indices:
+            try:
+                samples.append(self.faces.load(index))
+                good.append(index)
+            except InputError as error:
+                bad[index] = (error.reason, str(error))
+        return (collate([s] for s in samples).image if samples else None), good, bad
+
+
+def fingerprint(records: Sequence[FaceRecord]) -> str:
+    """Return 16 hex digits that change with the rows or their order, but not with the folder they lie in."""
+    digest = hashlib.sha256()
+    for r in records:
+        label = None if r.label is None else int(r.label)
+        row = [Path(r.path).name, r.dataset, r.video, r.frame, r.method, r.split, r.identity, label]
+        digest.update(json.dumps(row).encode())
+    return digest.hexdigest()[:16]
+
+
+def score_records(
+    detector: nn.Module,
+    records: Sequence[FaceRecord],
+    transforms: Sequence[Transform] = (),
+    *,
+    out: Path | str | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> ScoreTable:
+    """Score every record once, in order.
+
+    A crop that cannot be read or aligned becomes a row with a status and a reason; it is never given a label,
+    a neighbour's score, or left out in silence. A score that is not finite becomes a row of status
+    `not_finite`.
+
+    Args:
+        detector: Called on (B, 3, H, W) float RGB in [0, 1]; its `Output.score` is the log-odds of fake. It
+            is moved to the device; each module gets back the mode (training or not) it came in.
+        records: Manifest rows; a label is not needed.
+        transforms: The recipe's; only what is deterministic is applied.
+        out: The Parquet file to write; None keeps the table in memory.
+        batch_size: Faces at a time. Scores do not depend on it beyond rounding.
+        workers: Processes that read and align; 0 does so in this one.
+        device: Where the detector runs.
+        precision: `bfloat16` is faster on most hardware and moves scores a little.
+        progress: Called after each batch with faces done, faces in all, and faces a second.
+        card: What to keep beside the scores: model, recipe, checkpoint rule.
+
+    Returns:
+        The table; its card says what made it.
+
+    Raises:
+        InputError: No records, pictures of different sizes in a batch, or every row lacks what a transform
+            needs.
+    """
+    if not records:
+        raise InputError("no records to score; does `where` or `--split` leave any?", reason="empty")
+    card = {
+        "rows_hash": fingerprint(records),
+        "transforms": [type(t).__name__ for t in transforms],
+        "aggregation": "mean",
+        "precision": precision,
+        **(card or {}),
+    }
+    rows = _rows(
+        detector, records, transforms, batch_size, workers, torch.device(device), precision, progress
+    )
+    if out is not None:
+        with ScoreWriter(out, card=card) as writer:
+            for record, score, status, reason in rows:
+                writer.add(record, score, status=status, reason=reason)
+        return ScoreTable.read(out)
+    return ScoreTable.from_rows(rows, card=card)
+
+
+def _rows(
+    detector: nn.Module,
+    records: Sequence[FaceRecord],
+    transforms: Sequence[Transform],
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    precision: Precision,
+    progress: Progress | None,
+) -> Iterator[tuple[FaceRecord, float | None, str | None, str | None]]:
+    """Yield each record with its score, or with a status and a reason."""
+    faces = FaceDataset(records, transforms, training=False)
+    chunks = [range(i, min(i + batch_size, len(records))) for i in range(0, len(records), batch_size)]
+    loader: DataLoader[Any] = DataLoader(
+        _Chunks(faces),
+        batch_size=None,
+        sampler=chunks,
+        num_workers=workers,
+        worker_init_fn=start_worker if workers else None,
+        pin_memory=device.type == "cuda",
+    )
+    modes = [(module, module.training) for module in detector.modules()]
+    detector.to(device).eval()
+    start, done = time.perf_counter(), 0
+    try:
+        for chunk, (image, good, bad) in zip(chunks, loader, strict=True):
+            scores = (
+                {}
+                if image is None
+                else dict(zip(good, _score(detector, image, device, precision), strict=True))
+            )
+            for index in chunk:
+                status, reason = bad.get(index, (None, None))
+                yield records[index], scores.get(index), status, reason
+            done += len(chunk)
+            if progress is not None:
+                progress(done, len(records), done / max(time.perf_counter() - start, 1e-9))
+    finally:
+        for module, mode in modes:  # a frozen part of a network in training stays frozen
+            module.training = mode
+
+
+def _score(detector: nn.Module, image: Tensor, device: torch.device, precision: Precision) -> list[float]:
+    """Return the log-odds of a batch. Shape: (B, 3, H, W) uint8."""
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        # The layout that convolutions prefer, whatever the layout of their weights.
+        picture = image.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        score: Tensor = detector(picture.float().div_(255)).score
+    return [float(s) for s in score.float().cpu().tolist()]
