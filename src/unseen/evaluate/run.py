@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader, Dataset
 from unseen.data.dataset import FaceDataset, collate, start_worker
 from unseen.data.transforms import Transform
 from unseen.evaluate.scores import ScoreTable
-from unseen.evaluate.summary import summary, to_markdown
+from unseen.evaluate.summary import summary, to_json, to_markdown
 from unseen.evaluate.writing import ScoreWriter
 from unseen.types import FaceRecord, FaceSample, InputError
 
-__all__ = ["Progress", "fingerprint", "score_records", "summary", "to_markdown"]
+__all__ = ["Report", "fingerprint", "score_records", "summary", "to_json", "to_markdown"]
 
-Progress = Callable[[int, int, float], None]
+Report = Callable[[int, float], None]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -65,9 +65,9 @@ def score_records(
     out: Path | str | None = None,
     batch_size: int = 32,
     workers: int = 0,
-    device: str | torch.device = "cpu",
+    device: str | torch.device = "auto",
     precision: Precision = "float32",
-    progress: Progress | None = None,
+    report: Report | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> ScoreTable:
     """Score every record once, in order.
@@ -84,9 +84,9 @@ def score_records(
         out: The Parquet file to write; None keeps the table in memory.
         batch_size: Faces at a time. Scores do not depend on it beyond rounding.
         workers: Processes that read and align; 0 does so in this one.
-        device: Where the detector runs.
+        device: Where the detector runs; `auto` takes a CUDA device if there is one.
         precision: `bfloat16` is faster on most hardware and moves scores a little.
-        progress: Called after each batch with faces done, faces in all, and faces a second.
+        report: Called after each batch with faces done and faces a second.
         card: What to keep beside the scores: model, recipe, checkpoint rule.
 
     Returns:
@@ -105,9 +105,7 @@ def score_records(
         "precision": precision,
         **(card or {}),
     }
-    rows = _rows(
-        detector, records, transforms, batch_size, workers, torch.device(device), precision, progress
-    )
+    rows = _rows(detector, records, transforms, batch_size, workers, _device(device), precision, report)
     if out is not None:
         with ScoreWriter(out, card=card) as writer:
             for record, score, status, reason in rows:
@@ -124,7 +122,7 @@ def _rows(
     workers: int,
     device: torch.device,
     precision: Precision,
-    progress: Progress | None,
+    report: Report | None,
 ) -> Iterator[tuple[FaceRecord, float | None, str | None, str | None]]:
     """Yield each record with its score, or with a status and a reason."""
     faces = FaceDataset(records, transforms, training=False)
@@ -151,11 +149,17 @@ def _rows(
                 status, reason = bad.get(index, (None, None))
                 yield records[index], scores.get(index), status, reason
             done += len(chunk)
-            if progress is not None:
-                progress(done, len(records), done / max(time.perf_counter() - start, 1e-9))
+            if report is not None:
+                report(done, done / max(time.perf_counter() - start, 1e-9))
     finally:
         for module, mode in modes:  # a frozen part of a network in training stays frozen
             module.training = mode
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _score(detector: nn.Module, image: Tensor, device: torch.device, precision: Precision) -> list[float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from unseen.evaluate.scores import Aggregate, Level, ScoreTable
 
-__all__ = ["summary", "to_markdown"]
+__all__ = ["summary", "to_json", "to_markdown"]
 
 LEVELS: tuple[Level, ...] = ("frame", "video")
 _COLUMNS = {
@@ -29,9 +30,9 @@ def summary(table: ScoreTable, *, aggregate: Aggregate = "mean", threshold: floa
         threshold: Log-odds at which accuracies are taken.
 
     Returns:
-        `"frame"` and `"video"`, each with the metrics of `scores.measure`, `"per_method"` and `"per_dataset"`;
-        `"counts"` of rows; `"aggregate"`, `"threshold"`, `"card"`, `"warnings"`. A metric is NaN where a class
-        is absent.
+        `"frame"` and `"video"`, each with the metrics of `scores.measure`, `"per_method"` and
+        `"per_dataset"`; `"counts"` of rows; `"aggregate"`, `"threshold"`, `"card"`, `"warnings"`. A metric is
+        NaN where a class is absent.
     """
     found: dict[str, Any] = {}
     for level in LEVELS:
@@ -53,6 +54,17 @@ def summary(table: ScoreTable, *, aggregate: Aggregate = "mean", threshold: floa
         "card": dict(table.card),
         "warnings": list(table.warnings),
     }
+
+
+def to_json(measured: Mapping[str, Any]) -> str:
+    """Return what `summary` returned as JSON, in which a metric without meaning is null (NaN is not JSON)."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(measured), indent=2, allow_nan=False)
 
 
 def to_markdown(measured: Mapping[str, Any]) -> str:
@@ -80,9 +92,10 @@ def to_markdown(measured: Mapping[str, Any]) -> str:
     counts = measured["counts"]
     lines += [
         "",
-        f"{counts['rows']:,} rows, {counts['scored']:,} scored, {counts['rows'] - counts['scored']:,} could not "
-        f"be scored, {counts['unlabelled']:,} without label. A video's score is the {measured['aggregate']} of "
-        f"its frames; accuracy at a score of {measured['threshold']:g}; EER is the mean of both errors.",
+        f"{counts['rows']:,} rows, {counts['scored']:,} scored, {counts['rows'] - counts['scored']:,} could "
+        f"not be scored, {counts['unlabelled']:,} without label. A video's score is the "
+        f"{measured['aggregate']} of its frames; accuracy at a score of {measured['threshold']:g}; "
+        "EER is the mean of both errors.",
         *(f"\nWarning: {sentence}" for sentence in measured["warnings"]),
     ]
     return "\n".join(lines) + "\n"
