@@ -116,7 +116,7 @@ class RetinaFaceMesh:
             small = cv2.copyMakeBorder(small, y, y, x, x, cv2.BORDER_CONSTANT, value=(127, 117, 104))
         back = np.array([width / size[0], height / size[1]], np.float32)
         shift = np.array([x, y], np.float32)
-        faces = []
+        faces: list[Face] = []
         for box, score, points in zip(
             *self._detector(small.astype(np.uint8, copy=False), self.min_score), strict=True
         ):
