@@ -16,8 +16,9 @@ from typing import Any
 from unseen.detect.timeline import clock, percent, timeline
 from unseen.detect.verdict import Evidence, Person, Sighting, Verdict
 from unseen.explain.draw import data_uri, legend
+from unseen.types import InputError
 
-__all__ = ["report", "visible"]
+__all__ = ["report", "visible", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 DETAILED = 8  # people shown at length; the rest of a crowd is a grid of faces
@@ -37,7 +38,7 @@ def report(verdicts: Sequence[Verdict]) -> str:
     first = verdicts[0] if verdicts else None
     title = f"{files[0]['name']}: {first.headline}" if first and len(files) == 1 else f"{len(files)} files"
     has_heat = any(piece.heat_picture for verdict in verdicts for piece in verdict.evidence)
-    return (
+    page: str = (
         environment()
         .get_template("report.html.j2")
         .render(
@@ -49,6 +50,19 @@ def report(verdicts: Sequence[Verdict]) -> str:
             legend=data_uri(legend()) if has_heat else "",
         )
     )
+    return page
+
+
+def write_report(verdicts: Sequence[Verdict], path: str | Path) -> Path:
+    """Write the page to a file; a file that stood there is replaced only when the new one is whole."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(report(verdicts), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: the report cannot be written ({error})", reason="permission") from error
+    return path
 
 
 @functools.cache
@@ -69,7 +83,7 @@ def style() -> Any:
     """The style sheet, which is ours and therefore not escaped."""
     import markupsafe
 
-    return markupsafe.Markup((TEMPLATES / "report.css").read_text("utf-8"))  # noqa: S704
+    return markupsafe.Markup((TEMPLATES / "report.css").read_text("utf-8"))
 
 
 def visible(text: str) -> str:
@@ -121,7 +135,9 @@ def scale(verdict: Verdict) -> dict[str, Any] | None:
         "rest": 100 - limit,
         "doubtful": low,
         "width": 0 if low is None else max(0.0, limit - low),
-        "text": f"Probability of forgery {percent(verdict.probability)}, threshold {percent(verdict.threshold)}",
+        "text": (
+            f"Probability of forgery {percent(verdict.probability)}, threshold {percent(verdict.threshold)}"
+        ),
     }
 
 
@@ -157,9 +173,9 @@ def rarity(p_value: float) -> str:
     """A share as people say it.
 
     >>> rarity(0.004), rarity(0.037), rarity(0.5)
-    ('fewer than 1 in 100', '4 in 100', '50 in 100')
+    ('under 1 in 100', '4 in 100', '50 in 100')
     """
-    return "fewer than 1 in 100" if p_value < 0.01 else f"{round(100 * p_value)} in 100"
+    return "under 1 in 100" if p_value < 0.01 else f"{round(100 * p_value)} in 100"
 
 
 def people_text(verdict: Verdict) -> str:
@@ -202,7 +218,8 @@ def portray(person: Person, verdict: Verdict) -> dict[str, Any]:
             {
                 "uri": data_uri(sighting.thumbnail),
                 "alt": f"Person {person.id} at {clock(sighting.time)}",
-                "text": f"{clock(sighting.time)} · {percent(sighting.probability)}",
+                "time": clock(sighting.time),
+                "text": "not judged" if sighting.probability is None else percent(sighting.probability),
             }
             for sighting in (pictured[::step] if video else [])
         ],
@@ -237,7 +254,11 @@ def shot(piece: Evidence, verdict: Verdict) -> dict[str, Any]:
     pictures = [
         (piece.frame_picture, "Whole frame", f"Whole frame{when}; {who} stands in a box"),
         (piece.face_picture, "The face", f"Face of {who}{when}, enlarged"),
-        (piece.heat_picture, "Where the network looked", f"The same face; colours show what raised the score"),
+        (
+            piece.heat_picture,
+            "Where the network looked",
+            "The same face; colours show what raised the score",
+        ),
     ]
     caption = f"Person {piece.person}"
     if when:
@@ -266,7 +287,12 @@ def tables(verdict: Verdict) -> list[dict[str, Any]]:
         scored = sorted(s.size for person in verdict.people for s in person.scored)
         if scored:
             blur = sorted(s.blur for person in verdict.people for s in person.scored)
-            rows.append(("Face size", f"{scored[0]:.0f} to {scored[-1]:.0f} px, median {scored[len(scored) // 2]:.0f}"))
+            rows.append(
+                (
+                    "Face size",
+                    f"{scored[0]:.0f} to {scored[-1]:.0f} px, median {scored[len(scored) // 2]:.0f}",
+                )
+            )
             rows.append(("Sharpness", f"{blur[0]:.0f} to {blur[-1]:.0f}, median {blur[len(blur) // 2]:.0f}"))
         limits = verdict.settings
         note = (

@@ -56,6 +56,7 @@ def timeline(person: Person, verdict: Verdict) -> dict[str, Any]:
         return round(BOTTOM - (BOTTOM - TOP) * min(1.0, max(0.0, probability)), 2)
 
     dots, lost, lines = [], [], []
+    suspicious = 0
     before: Sighting | None = None
     for sighting in sorted(person.frames, key=lambda s: s.time):
         if sighting.probability is None:
@@ -63,7 +64,8 @@ def timeline(person: Person, verdict: Verdict) -> dict[str, Any]:
             lost.append({"x": x(sighting), "text": f"{clock(sighting.time)}: not judged, {why}"})
             before = None  # a line over a gap would claim what nobody saw
             continue
-        over = verdict.threshold is not None and sighting.probability >= verdict.threshold
+        over = bool(verdict.threshold is not None and sighting.probability >= verdict.threshold)
+        suspicious += over
         word = ", at or above the threshold" if over else ""
         text = f"{clock(sighting.time)}: {percent(sighting.probability)}{word}"
         dots.append({"x": x(sighting), "y": y(sighting.probability), "over": over, "text": text})
@@ -82,7 +84,6 @@ def timeline(person: Person, verdict: Verdict) -> dict[str, Any]:
         top, bottom = y(verdict.threshold), y(verdict.inconclusive_from)
         if bottom - top > 0.5:
             band = {"y": top, "height": round(bottom - top, 2)}
-    over = sum(dot["over"] for dot in dots)
     return {
         "dots": dots,
         "lines": lines,
@@ -94,6 +95,6 @@ def timeline(person: Person, verdict: Verdict) -> dict[str, Any]:
         "end": clock(end),
         "text": (
             f"Probability of forgery of person {person.id} over time: {len(dots)} frames judged, "
-            f"{over} at or above the threshold, {len(lost)} not judged"
+            f"{suspicious} at or above the threshold, {len(lost)} not judged"
         ),
     }

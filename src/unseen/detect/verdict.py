@@ -29,6 +29,8 @@ REASONS: dict[str, str] = {
     "no_face": "No face was found in the frames looked at.",
     "face_too_small": "Faces were found, but all are too small to be judged.",
     "face_too_blurred": "Faces were found, but all are too blurred to be judged.",
+    "bad_landmarks": "Faces were found, but eyes, nose and mouth could not be placed.",
+    "not_finite": "The network gave no number for any face; the model is damaged.",
     "missing": "There is no such file.",
     "not_a_file": "This is not a file.",
     "permission": "The file may not be read.",
@@ -41,9 +43,10 @@ REASONS: dict[str, str] = {
 
 MEANING: dict[State, tuple[str, str]] = {
     "fake": (
-        "The detector sees traces in at least one face that it also sees in manipulated faces and seldom in real ones.",
-        "It is evidence, not proof. Filters, heavy compression, retouching or an unusual camera can leave such "
-        "traces on a genuine picture. It does not say who changed what, or why.",
+        "The detector sees traces in at least one face that it also sees in manipulated faces and seldom in "
+        "real ones.",
+        "It is evidence, not proof. Filters, heavy compression, retouching or an unusual camera can leave "
+        "such traces on a genuine picture. It does not say who changed what, or why.",
     ),
     "real": (
         "No face that could be judged shows more traces of manipulation than real faces usually do.",
@@ -112,7 +115,7 @@ class Sighting:
 
 @dataclass(eq=False)
 class Evidence:
-    """A suspicious face as pictures, all JPEG: the whole frame with boxes, the face, the face with its heat map.
+    """A suspicious face as JPEG pictures: the frame with boxes, the face, the face with its heat map.
 
     Attributes:
         heatmap: Grad-CAM at the network's own resolution, rows of numbers in [0, 1]; empty if it has none.
@@ -246,7 +249,7 @@ class Verdict:
         Args:
             pictures: Put the evidence's pictures in as data URIs.
         """
-        return plain(
+        facts: dict[str, Any] = plain(
             {
                 "file": self.file,
                 "verdict": self.verdict,
@@ -277,6 +280,7 @@ class Verdict:
                 "seconds": self.seconds,
             }
         )
+        return facts
 
     def to_json(self, *, indent: int | None = 2, pictures: bool = False) -> str:
         """`to_dict` as text; strict JSON in ASCII, so no file name can break it."""

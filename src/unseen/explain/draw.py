@@ -1,7 +1,7 @@
 """Evidence drawn on pictures: heat maps, boxes, thumbnails; numpy and OpenCV only.
 
 Every function takes a picture and returns a new one of the same kind, (H, W, 3) uint8 RGB. Colours are
-`viridis`: it rises evenly in brightness, so people with any colour vision, and greyscale print, keep the order.
+`viridis`: it rises evenly in brightness, so any colour vision, and greyscale print, keep the order.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def overlay(
     inside = cv2.warpAffine(np.ones(size, np.float32), matrix, canvas, flags=back)  # 0 outside, soft edge
     opacity = (inside * strength * (0.25 + 0.75 * heat))[..., None]
     mixed = frame * (1 - opacity) + heat_colors(heat) * opacity
-    result = np.rint(mixed).astype(np.uint8)
+    result: Picture = np.rint(mixed).astype(np.uint8)
     if outline:
         corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64) - 0.5
         whole = cv2.invertAffineTransform(matrix)
@@ -143,7 +143,9 @@ def draw_box(
         top = y0 - height - below - 2 * pad
         if top < 0:
             top = max(0, y0)
-        cv2.rectangle(result, (left, top), (left + width + 2 * pad, top + height + below + 2 * pad), BLACK, -1)
+        cv2.rectangle(
+            result, (left, top), (left + width + 2 * pad, top + height + below + 2 * pad), BLACK, -1
+        )
         at = (left + pad, top + height + pad)
         cv2.putText(result, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, WHITE, line, cv2.LINE_AA)
     return result
@@ -171,7 +173,7 @@ def thumbnail(
     half = max(1.0, max(x1 - x0, y1 - y0) * (0.5 + margin))
     cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
     left, top = max(0, int(cx - half)), max(0, int(cy - half))
-    part = frame[top : max(top + 1, int(cy + half)), left : max(left + 1, int(cx + half))]
+    part: NDArray[Any] = frame[top : max(top + 1, int(cy + half)), left : max(left + 1, int(cx + half))]
     if part.size == 0:
         return np.zeros((side, side, 3), np.uint8)
     scale = side / (2 * half)  # cut before scaling: warping a whole frame would alias

@@ -84,7 +84,8 @@ def channel_weights(score: Tensor, map: Tensor, vector: Tensor) -> Tensor:
     if straight is None and pooled is None:
         raise ValueError(
             f"the score has no slope by the map of {map.shape[1]} channels nor by a vector of as many "
-            f"(it has {vector.shape[1]}), so there is no Grad-CAM; let the backbone's vector be its map's mean"
+            f"(it has {vector.shape[1]}), so there is no Grad-CAM; let the backbone's vector be its map's "
+            "mean"
         )
     weight = torch.zeros_like(map[:, :, 0, 0])
     if straight is not None:

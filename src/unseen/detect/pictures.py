@@ -1,0 +1,118 @@
+"""The most suspicious faces as pictures: which to show, and the heat maps drawn on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from unseen.detect.seeing import Look, Sight
+from unseen.detect.timeline import percent
+from unseen.detect.verdict import Evidence, Person
+from unseen.explain.draw import draw_box, encode_jpeg, overlay, shrink
+
+if TYPE_CHECKING:
+    from unseen.detect.engine import Engine
+
+__all__ = ["choose", "picture_all"]
+
+FACE = 480  # pixels, longer side of the pictures of a face
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A face to show."""
+
+    person: Person
+    look: Look
+    sight: Sight
+
+
+def choose(people: Sequence[Person], looks: Sequence[Look], number: int) -> list[Choice]:
+    """Choose the faces to show: up to three of the most suspicious person, then one each of the next.
+
+    Frames of a person that follow one another look alike, so a second one must lie some way off, if the video
+    allows it.
+    """
+    where = {id(sight.sighting): (seen, sight) for seen in looks for sight in seen.sights}
+    ranked = sorted((p for p in people if p.score is not None), key=lambda p: p.score or 0.0, reverse=True)
+    span = max((seen.time for seen in looks), default=0.0) / 8
+    chosen: list[Choice] = []
+    for rank, person in enumerate(ranked):
+        room = min(3 if rank == 0 else 1, number - len(chosen))
+        taken: list[float] = []
+        best = sorted(person.scored, key=lambda s: -math.inf if s.score is None else s.score, reverse=True)
+        for apart in (span, 0.0):  # a short appearance may have nothing further off
+            for sighting in best:
+                known = where.get(id(sighting))
+                far = all(abs(sighting.time - time) > apart or apart == 0 for time in taken)
+                fresh = all(choice.sight.sighting is not sighting for choice in chosen)
+                if (
+                    known
+                    and known[1].crop
+                    and far
+                    and fresh
+                    and len(taken) < (room if apart else min(1, room))
+                ):
+                    chosen.append(Choice(person, *known))
+                    taken.append(sighting.time)
+    return chosen
+
+
+def picture_all(choices: Sequence[Choice], engine: Engine) -> list[Evidence]:
+    """Draw the evidence, with one run of the network for all heat maps."""
+    if not choices:
+        return []
+    inputs = [engine.input_of(choice.sight) for choice in choices]
+    heats = engine.heat(np.stack([image for image, _ in inputs]))
+    pieces = []
+    for number, (choice, (image, to_input)) in enumerate(zip(choices, inputs, strict=True)):
+        heat = None if heats is None else heats[number]
+        pieces.append(_draw(choice, image.shape[:2], to_input, heat))
+    return pieces
+
+
+def _draw(
+    choice: Choice, size: tuple[int, int], to_input: NDArray[np.float64], heat: NDArray[Any] | None
+) -> Evidence:
+    """Draw one face; `to_input` maps a point of the crop to the network's input."""
+    crop = choice.sight.image()
+    to_crop = np.vstack([choice.sight.to_crop, [0, 0, 1]])
+    matrix = to_input @ to_crop
+    piece = Evidence(
+        choice.person.id,
+        choice.sight.sighting,
+        frame_picture=_frame(choice),
+        face_picture=encode_jpeg(shrink(crop, FACE)),
+        matrix=np.round(matrix, 6).tolist(),
+        input_size=size,
+    )
+    if heat is not None:
+        piece.heatmap = np.round(heat.astype(np.float64), 3).tolist()
+        # At the size it is shown in, so that the outline stays a fine line.
+        small = shrink(crop, FACE)
+        ratio = small.shape[1] / crop.shape[1]
+        to_small = np.array([[1 / ratio, 0, 0.5 / ratio - 0.5], [0, 1 / ratio, 0.5 / ratio - 0.5], [0, 0, 1]])
+        piece.heat_picture = encode_jpeg(overlay(small, heat, to_input @ to_small, size))
+    return piece
+
+
+def _frame(choice: Choice) -> bytes:
+    """The small copy of the frame: a full box around this face, corners around the others."""
+    if not choice.look.preview:
+        return b""
+    picture = cv2.imdecode(np.frombuffer(choice.look.preview, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None  # we wrote it
+    canvas = np.ascontiguousarray(picture[..., ::-1], np.uint8)
+    scale = choice.look.preview_scale
+    own = choice.sight.sighting
+    for other in choice.look.sightings:
+        if other is not own:
+            canvas = draw_box(canvas, np.array(other.box) * scale, dashed=True)
+    label = f"person {choice.person.id}: {percent(own.probability)}"
+    return encode_jpeg(draw_box(canvas, np.array(own.box) * scale, label))
