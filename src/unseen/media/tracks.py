@@ -2,8 +2,8 @@
 
 Two faces in neighbouring frames may be the same person when their boxes overlap, or lie close by for their
 size and are about equally large. The pairing of a frame with the tracks so far is the best overall (Hungarian
-method), so that two people who pass each other do not both go to one. A cut to another person in the same place
-cannot be told from one person: scenes have to be split before.
+method), so that two people who pass each other do not both go to one. A cut to another person in the same
+place cannot be told from one person.
 """
 
 from __future__ import annotations
