@@ -1,0 +1,200 @@
+"""Run folders: what training leaves, and evaluation, detection and serving take.
+
+A folder holds `weights.safetensors`, the expanded `recipe.yaml`, `calibration.json`, `metrics.json`, `card.md`
+and `run.json` with the SHA-256 of each of them. Nothing in it is a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import unseen
+from unseen.data.transforms import Transform, for_evaluation
+from unseen.evaluate.calibration import Calibration
+from unseen.models.detector import Detector
+from unseen.recipe import Recipe, read_recipe
+from unseen.types import InputError
+
+__all__ = ["DEFAULT_RUN", "Run", "load_run", "save_run"]
+
+DEFAULT_RUN = Path(__file__).parent / "default_run"
+WEIGHTS, RECIPE, CALIBRATION = "weights.safetensors", "recipe.yaml", "calibration.json"
+METRICS, CARD, LIST = "metrics.json", "card.md", "run.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained detector with all that is needed to use and to judge it.
+
+    Args:
+        detector: In evaluation mode, on the CPU.
+        transforms: The deterministic ones, from a crop to the detector's input.
+        recipe: What it was trained by.
+        calibration: What its scores are worth; an uncalibrated stand-in if it never had validation data.
+        metrics: Scores at the end of training.
+        card: What it was trained on, what it scored, what it cannot do: Markdown.
+        folder: Where it lies.
+        name: `default`, or the folder's name.
+        facts: The rest of `run.json`: version, date, data.
+    """
+
+    detector: Detector
+    transforms: list[Transform]
+    recipe: Recipe
+    calibration: Calibration
+    metrics: Mapping[str, Any]
+    card: str
+    folder: Path
+    name: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the weights: which model this is, whatever the folder is called."""
+        return str(self.facts["files"][WEIGHTS])
+
+
+def save_run(
+    folder: str | Path,
+    detector: Detector,
+    recipe: Recipe,
+    *,
+    calibration: Calibration | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    card: str = "",
+    data: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a run folder; `run.json` comes last, so that a folder without it is an unfinished one.
+
+    Args:
+        folder: Made if it is not there.
+        detector: Its weights are saved, nothing else of it.
+        recipe: Saved with all defaults.
+        calibration: None if there were no validation people.
+        metrics: Anything JSON can hold.
+        card: Markdown.
+        data: Facts on the data that was learned from, anything JSON can hold.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LIST).unlink(missing_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+    (folder / CALIBRATION).write_text(
+        (calibration or Calibration.uncalibrated()).to_json(), encoding="utf-8"
+    )
+    (folder / METRICS).write_text(json.dumps(dict(metrics or {}), indent=2) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card or f"# {folder.name}\n", encoding="utf-8")
+    facts = {
+        "unseen": unseen.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": {name: _digest(folder / name) for name in (WEIGHTS, RECIPE, CALIBRATION, METRICS, CARD)},
+        "data": dict(data or {}),
+    }
+    (folder / LIST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def load_run(source: str | Path = "default") -> Run:
+    """Read a run folder, having checked that every file is the one that training wrote.
+
+    Args:
+        source: A folder, or `default` for the model that comes with the package.
+
+    Raises:
+        InputError: A file is missing or changed, or the weights do not fit the recipe; names the file.
+    """
+    folder = DEFAULT_RUN if str(source) == "default" else Path(source)
+    if not folder.is_dir():
+        kind = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"{folder}: {kind}; expected a run folder, as `unseen train` leaves it", reason="missing")
+    facts = _facts(folder)
+    for name in (WEIGHTS, RECIPE, CALIBRATION, METRICS, CARD):
+        _check(folder / name, facts["files"])
+    recipe = read_recipe(folder / RECIPE)
+    # No weights are ever fetched here: they are in the folder.
+    detector = recipe.detector(pretrained=False)
+    try:
+        detector.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(
+            f"{folder / WEIGHTS}: does not fit the network of {RECIPE}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    return Run(
+        detector=detector.eval().requires_grad_(False),
+        transforms=for_evaluation(recipe.data().transforms),
+        recipe=recipe,
+        calibration=Calibration.from_json(folder / CALIBRATION),
+        metrics=json.loads((folder / METRICS).read_text(encoding="utf-8")),
+        card=(folder / CARD).read_text(encoding="utf-8"),
+        folder=folder,
+        name="default" if folder == DEFAULT_RUN else folder.resolve().name,
+        facts=facts,
+    )
+
+
+def same_recipe(folder: Path, recipe: Recipe) -> list[str]:
+    """Return the keys in which the recipe of a folder differs from another one."""
+    try:
+        theirs = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{folder / RECIPE}: cannot be read ({error})", reason="unreadable") from error
+    ours, before = _flat(recipe.expanded()), _flat(theirs)
+    return sorted(key for key in ours.keys() | before.keys() if ours.get(key) != before.get(key))
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Bring nested keys to dotted ones."""
+    if isinstance(value, Mapping) and value:
+        return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}{key}.").items()}
+    if isinstance(value, list) and value:
+        return {k: v for i, inner in enumerate(value) for k, v in _flat(inner, f"{prefix}{i}.").items()}
+    return {prefix.rstrip("."): value}
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / LIST
+    if not path.is_file():
+        raise InputError(
+            f"{path}: missing; the training of this run was not finished (`unseen train --resume`), "
+            "or this is no run folder",
+            reason="missing",
+        )
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        files = facts["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}); copy the run again", reason="tampered") from error
+    if not isinstance(files, dict):
+        raise InputError(f"{path}: damaged (`files` is no mapping); copy the run again", reason="tampered")
+    return dict(facts)
+
+
+def _check(path: Path, files: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: missing; copy the whole run folder", reason="missing")
+    if _digest(path) != files.get(path.name):
+        raise InputError(
+            f"{path}: is not the file that training wrote (its SHA-256 is another than in {LIST}); "
+            "copy the run again",
+            reason="tampered",
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Networks as plain `torch.nn.Module`: they read no file, no environment and no clock."""

@@ -1,0 +1,210 @@
+"""One optimizer step of anything trainable: gradients, accumulation, SAM, clipping, schedule, moving average.
+
+Steps are taken by hand (Lightning's manual optimisation), so that each of them is whole: it has all of its
+batches, and whatever is random in it is a function of (seed, step, process). A run that goes on from a
+checkpoint therefore ends with the very bits of one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from unseen.recipe import Schedule, TrainerSettings
+from unseen.types import FaceBatch, InputError
+
+__all__ = ["Learner", "draw_seed", "frozen_statistics"]
+
+AfterStep = Callable[["Learner", dict[str, float]], None]
+
+
+def draw_seed(*numbers: int) -> int:
+    """Return a well mixed seed for torch, a function of these numbers alone."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Let batch norms use their batch and leave their running statistics alone, as SAM's second pass must.
+
+    The public code of SBI updates them in both passes, once with weights that the network never has.
+    """
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+class Learner(LightningModule):
+    """Sums the terms of a model's losses and steps its optimizer.
+
+    Args:
+        model: Has `losses(batch) -> dict of scalars`; see `unseen.models.detector.Trainable`.
+        make_optimizer: Makes the optimizer of the parameters it is handed.
+        schedule: The course of the learning rate.
+        settings: Accumulation, clipping, SAM, moving average.
+        steps: Optimizer steps of the whole run, for the schedule.
+        seed: See the module.
+        after_step: Called with the learner and the step's numbers, each of them a float.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        make_optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
+        *,
+        schedule: Schedule,
+        settings: TrainerSettings,
+        steps: int,
+        seed: int = 0,
+        after_step: AfterStep | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.schedule, self.settings = schedule, settings
+        self.steps, self.seed = steps, seed
+        self.after_step = after_step
+        self.step = 0  # optimizer steps done, those before a resume included
+        self.optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad])
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.average: nn.Module | None = None
+        if settings.ema is not None:
+            self.average = copy.deepcopy(model).eval().requires_grad_(False)
+        self._waiting: list[FaceBatch] = []
+
+    @property
+    def final(self) -> nn.Module:
+        """The model that is validated and saved: the moving average if there is one."""
+        return self.model if self.average is None else self.average
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer, for Lightning to place and wrap."""
+        return self.optimizer
+
+    def transfer_batch_to_device(self, batch: FaceBatch, device: torch.device, dataloader_idx: int) -> FaceBatch:
+        """Move a batch; its uint8 pictures become floats on the device."""
+        batch = batch.to(device, non_blocking=True)
+        if self.settings.channels_last:
+            batch.image = batch.image.contiguous(memory_format=torch.channels_last)
+        return batch
+
+    def training_step(self, batch: FaceBatch, batch_idx: int) -> None:
+        """Take an optimizer step once `accumulate` batches have come."""
+        self._waiting.append(batch)
+        if len(self._waiting) < self.settings.accumulate:
+            return
+        batches, self._waiting = self._waiting, []
+        numbers = self._take_step(batches)
+        self.step += 1
+        if self.after_step is not None:
+            self.after_step(self, numbers)
+
+    def _take_step(self, batches: Sequence[FaceBatch]) -> dict[str, float]:
+        torch.manual_seed(draw_seed(self.seed, self.step, self.global_rank))
+        factor = self.schedule.factor(self.step, self.steps)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        numbers = self._gradients(batches)
+        if self.settings.sam is not None:
+            moved = self._climb(self.settings.sam)
+            self.optimizer.zero_grad(set_to_none=True)
+            with frozen_statistics(self.model):
+                self._gradients(batches)
+            with torch.no_grad():
+                for parameter, move in moved:
+                    parameter.sub_(move)
+        if self.settings.clip is not None:
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+            numbers["gradient_norm"] = self._finite_norm(norm)
+        # Lightning's own wrapper: it counts steps, which is how the trainer knows when to stop.
+        wrapped: Any = self.optimizers()
+        wrapped.step()
+        if self.average is not None:
+            self._update_average()
+        numbers["lr"] = self.optimizer.param_groups[0]["lr"]
+        numbers["images"] = float(sum(len(batch) for batch in batches) * self.trainer.world_size)
+        return numbers
+
+    def _gradients(self, batches: Sequence[FaceBatch]) -> dict[str, float]:
+        """Add the mean gradient of these batches; return the mean of each term."""
+        sums: dict[str, float] = {}
+        for batch in batches:
+            terms: dict[str, Tensor] = self.model.losses(batch)  # type: ignore[operator]
+            values = dict(zip(terms, torch.stack([t.detach().float() for t in terms.values()]).tolist(), strict=True))
+            for name, value in values.items():
+                if not np.isfinite(value):
+                    raise InputError(self._not_finite(f"the loss term {name!r} is {value}", batches))
+                sums[name] = sums.get(name, 0.0) + value / len(batches)
+            self.manual_backward(torch.stack(list(terms.values())).sum() / len(batches))
+        self._share_gradients()
+        return {"loss": sum(sums.values()), **sums}
+
+    def _share_gradients(self) -> None:
+        """Average gradients over processes.
+
+        By hand, because PyTorch's own wrapper wants exactly one backward pass a forward pass, and SAM or
+        accumulation need more.
+        """
+        if self.trainer.world_size == 1:
+            return
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([g.flatten() for g in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= self.trainer.world_size
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter).clone()
+
+    @torch.no_grad()
+    def _climb(self, radius: float) -> list[tuple[Tensor, Tensor]]:
+        """Move the weights `radius` along the gradient (SAM, eq. 2); return what each was moved by."""
+        with_gradient = [(p, p.grad) for p in self.model.parameters() if p.grad is not None]
+        norm = torch.stack([g.norm() for _, g in with_gradient]).norm()
+        self._finite_norm(norm)
+        moved = [(p, g * (radius / (norm + 1e-12))) for p, g in with_gradient]
+        for parameter, move in moved:
+            parameter.add_(move)
+        return moved
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        assert self.average is not None and self.settings.ema is not None
+        # The first weights are forgotten quickly: the decay grows to its value over the first steps.
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        now = self.model.state_dict()
+        for name, value in self.average.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(now[name].to(value.dtype), 1 - decay)
+            else:
+                value.copy_(now[name])
+
+    def _finite_norm(self, norm: Tensor) -> float:
+        value = float(norm)
+        if not np.isfinite(value):
+            raise InputError(self._not_finite(f"the norm of the gradient is {value}", ()), reason="not_finite")
+        return value
+
+    def _not_finite(self, what: str, batches: Sequence[FaceBatch]) -> str:
+        paths = [record.path for batch in batches for record in batch.records]
+        faces = f"; the batch held {', '.join(paths[:8])}{' ...' if len(paths) > 8 else ''}" if paths else ""
+        return (
+            f"step {self.step}: {what}, so training stops here{faces}; "
+            "try a lower learning rate, `trainer.clip: 1.0`, or `precision: 32-true`"
+        )

