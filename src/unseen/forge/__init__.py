@@ -1,1 +1,1 @@
-"""Labelled forgeries from real faces: a bench to develop and compare on, never a stand-in for a real data set."""
+"""Labelled forgeries from real faces: material to develop and compare on."""

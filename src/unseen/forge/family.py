@@ -33,12 +33,14 @@ class Portrait:
 
     Shape:
         image: (H, W, 3) uint8 RGB. landmarks: (81, 2) float32, x and y in the image's pixels.
+        rest: (81, 2) float32 or None, landmarks of the same person with a calm face, in any picture's pixels.
     """
 
     image: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
     identity: str = ""
     path: str = ""
+    rest: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +100,8 @@ def check_portrait(portrait: Portrait, *, least_eyes: float = LEAST_EYES) -> Non
     where, points = portrait.path or "portrait", portrait.landmarks
     if points.shape != (LANDMARKS, 2) or not np.isfinite(points[:68]).all():
         raise Unforgeable(
-            f"{where}: landmarks of shape {points.shape}, {int(np.isfinite(points[:68]).all(1).sum())} of the "
-            f"first 68 finite; expected ({LANDMARKS}, 2). Run `unseen prepare` on it",
+            f"{where}: landmarks of shape {points.shape}, some of the first 68 missing or not finite; "
+            f"expected ({LANDMARKS}, 2). Run `unseen prepare` on it",
             reason="no_landmarks",
         )
     distance = eye_distance(points)
