@@ -1,7 +1,7 @@
 """Run folders: what training leaves, and evaluation, detection and serving take.
 
-A folder holds `weights.safetensors`, the expanded `recipe.yaml`, `calibration.json`, `metrics.json`, `card.md`
-and `run.json` with the SHA-256 of each of them. Nothing in it is a pickle.
+A folder holds `weights.safetensors`, the expanded `recipe.yaml`, `calibration.json`, `metrics.json`,
+`card.md` and `run.json` with the SHA-256 of each of them. Nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ def save_run(
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     save_file(state, folder / WEIGHTS)
     (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-    (folder / CALIBRATION).write_text(
-        (calibration or Calibration.uncalibrated()).to_json(), encoding="utf-8"
-    )
+    (folder / CALIBRATION).write_text((calibration or Calibration.uncalibrated()).to_json(), encoding="utf-8")
     (folder / METRICS).write_text(json.dumps(dict(metrics or {}), indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card or f"# {folder.name}\n", encoding="utf-8")
     facts = {
@@ -121,7 +119,9 @@ def load_run(source: str | Path = "default") -> Run:
     folder = DEFAULT_RUN if str(source) == "default" else Path(source)
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"{folder}: {kind}; expected a run folder, as `unseen train` leaves it", reason="missing")
+        raise InputError(
+            f"{folder}: {kind}; expected a run folder, as `unseen train` leaves it", reason="missing"
+        )
     facts = _facts(folder)
     for name in (WEIGHTS, RECIPE, CALIBRATION, METRICS, CARD):
         _check(folder / name, facts["files"])

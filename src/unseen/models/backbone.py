@@ -66,7 +66,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def explain(self, image: Tensor) -> list[list[Explanation]]:
-        """Evidence that the backbone itself can show: one list a picture, empty unless a subclass has some."""
+        """Return the backbone's own evidence, one list a picture: empty unless a subclass has some."""
         return [[] for _ in range(image.shape[0])]
 
 
@@ -106,7 +106,9 @@ class TimmBackbone(Backbone):
         timm = _import_timm()
         if not timm.is_model(name):
             near = timm.list_models(f"*{name.split('.')[0]}*")[:5]
-            hint = f"did you mean {', '.join(near)}?" if near else "`timm.list_models('*resnet*')` lists names"
+            hint = (
+                f"did you mean {', '.join(near)}?" if near else "`timm.list_models('*resnet*')` lists names"
+            )
             raise InputError(f"TimmBackbone: timm {timm.__version__} has no network {name!r}; {hint}")
         config = timm.get_pretrained_cfg(name)
         own_size = int(config.input_size[-1])
@@ -138,7 +140,7 @@ class TimmBackbone(Backbone):
             return Features(grid, grid.mean((2, 3)))
         patches = seen[:, self._prefix :]  # (B, h * w, C)
         side = int(patches.shape[1] ** 0.5)
-        grid = patches.transpose(1, 2).unflatten(2, (side, side))  # (B, C, h, w)
+        grid = patches.transpose(1, 2).reshape(len(seen), -1, side, side)  # (B, C, h, w)
         return Features(grid, seen[:, 0] if self._class_token else patches.mean(1))
 
 
@@ -151,11 +153,12 @@ def _import_timm() -> Any:
 
 def _create(timm: Any, name: str, size: int, pretrained: bool, options: dict[str, Any]) -> Any:
     try:
-        # No classes and no pooling: heads are ours, and a head that no loss reaches stops distributed training.
+        # No classes, no pooling: heads are ours, and one that no loss reaches stops distributed training.
         return timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="", **options)
     except (TypeError, AssertionError, ValueError) as error:
         raise InputError(
-            f"TimmBackbone: {name} cannot be built with image_size={size} and {options or 'no options'}: {error}"
+            f"TimmBackbone: {name} cannot be built with image_size={size} and "
+            f"{options or 'no options'}: {error}"
         ) from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
@@ -182,8 +185,8 @@ def _probe(net: Any, name: str, size: int) -> tuple[int, ...]:
     net.train()
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise InputError(
-            f"TimmBackbone: {name} gives features of shape {shape} for {size} x {size} pixels; expected a map "
-            "(B, C, h, w) or tokens (B, N, C)"
+            f"TimmBackbone: {name} gives features of shape {shape} for {size} x {size} pixels; expected "
+            "a map (B, C, h, w) or tokens (B, N, C)"
         )
     return shape
 

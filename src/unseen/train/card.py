@@ -61,7 +61,7 @@ def write_card(
         f"- Backbone: `{_call(backbone)}`",
         f"- Parts: {parts if parts == 'none' else f'`{parts}`'}",
         f"- Head: `{_call(settings['detector']['head'])}`",
-        f"- First weights: {settings['init'] or ('ImageNet, by timm' if _pretrained(backbone) else 'random')}",
+        f"- First weights: {settings['init'] or _own_weights(backbone)}",
         f"- Weights of step {metrics.get('step', '?')} of {metrics.get('steps', '?')}",
         "",
         "## What it was trained on",
@@ -71,8 +71,8 @@ def write_card(
     ]
     for role, facts in data.items():
         lines += [
-            f"| {role} | {dataset} | {f['rows']} | {f['real']} | {f['fake']} | {f['people'] or 'not stated'} | "
-            f"{f['videos']} | {', '.join(f['methods']) or '-'} |"
+            f"| {role} | {dataset} | {f['rows']} | {f['real']} | {f['fake']} | "
+            f"{f['people'] or 'not stated'} | {f['videos']} | {', '.join(f['methods']) or '-'} |"
             for dataset, f in facts["datasets"].items()
         ]
     synthesise = settings["data"]["sampler"].get("init_args", {}).get("synthesise")
@@ -83,7 +83,8 @@ def write_card(
     lines += ["", "## What it scored", ""]
     if "val_auc" in metrics:
         lines += [
-            f"On {metrics['protocol']}; these people chose the weights and the threshold, so expect less on others.",
+            f"On {metrics['protocol']}; these people chose the weights and the threshold, so expect less on "
+            "others.",
             "",
             "| measure | value |",
             "| --- | ---: |",
@@ -94,7 +95,9 @@ def write_card(
             f"Decision: {calibration.threshold_rule}.",
         ]
     else:
-        lines += ["There was no validation split: its scores are not calibrated, its threshold is an even chance."]
+        lines += [
+            "There was no validation split: its scores are not calibrated, its threshold is an even chance."
+        ]
     lines += ["", "## What it cannot do", "", *_limits(data, bool(synthesise))]
     lines += [
         "",
@@ -111,18 +114,18 @@ def _limits(data: Mapping[str, Any], synthesised: bool) -> list[str]:
     people = sum(f["people"] for f in data["train"]["datasets"].values())
     sets = ", ".join(data["train"]["datasets"]) or "no named data set"
     lines = [
-        f"- It has seen {people or 'an unstated number of'} people, of {sets}; of faces unlike theirs (age, skin, "
-        "light, camera, make-up) it knows less, and nobody has measured how much less unless a table says so.",
-        "- Strong compression, small or blurred faces and heavy filters hide the traces it looks for, and may "
-        "look like traces themselves.",
+        f"- It has seen {people or 'an unstated number of'} people, of {sets}; of faces unlike theirs (age, "
+        "skin, light, camera, make-up) it knows less, and how much less is unknown where no table says it.",
+        "- Strong compression, small or blurred faces and heavy filters hide the traces it looks for, and "
+        "may look like traces themselves.",
         "- It looks at single faces: a forged voice, context, or text goes unnoticed.",
         "- A score is evidence, not proof. Do not accuse a person on it alone.",
     ]
     if synthesised:
         lines.insert(
             1,
-            "- It learned from blended faces. A face that was generated as a whole leaves no blending edge and may "
-            "pass as real.",
+            "- It learned from blended faces. A face that was generated as a whole leaves no blending edge "
+            "and may pass as real.",
         )
     return lines
 
@@ -135,5 +138,5 @@ def _call(value: Any) -> str:
     return f"{value['class_path'].rpartition('.')[2]}({arguments})"
 
 
-def _pretrained(backbone: Mapping[str, Any]) -> bool:
-    return bool(backbone.get("init_args", {}).get("pretrained"))
+def _own_weights(backbone: Mapping[str, Any]) -> str:
+    return "those that timm links to" if backbone.get("init_args", {}).get("pretrained") else "random"

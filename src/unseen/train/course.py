@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,9 @@ class Course:
                 _replace(self.folder / BEST, lambda path: save_file(state, path))
         else:
             self.waited += 1
-        self.stopped = self.patience is not None and self.waited >= self.patience
+        # All processes must stop at the same step, whatever the last bit of each one's AUC.
+        stopped = self.patience is not None and self.waited >= self.patience
+        self.stopped = bool(learner.trainer.strategy.broadcast(stopped))
 
     def _log(self, numbers: dict[str, float], step: int) -> None:
         for logger in self.loggers:
@@ -141,4 +142,4 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
     """Write beside the old file and then take its place, so that a kill leaves one of the two whole."""
     fresh = path.with_name(f".{path.name}.new")
     write(fresh)
-    os.replace(fresh, path)
+    fresh.replace(path)

@@ -42,10 +42,10 @@ _FREE = ("data.workers", "trainer.log_every", "trainer.save_every", "trainer.pat
 _VALIDATION_SEED = 0  # the same validation fakes in every run, so that runs can be compared
 
 
-class _ByHand(DDPStrategy):  # type: ignore[misc]
+class _ByHand(DDPStrategy):
     """Several processes without PyTorch's wrapper: the learner averages gradients itself."""
 
-    def _setup_model(self, model: nn.Module) -> nn.Module:
+    def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
         return model
 
 
@@ -79,7 +79,12 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
     trainer = _trainer(settings, out)
     steps, epoch = _lengths(settings, data, training, trainer.world_size)
     learner = Learner(
-        detector, recipe.optimizer, schedule=recipe.schedule(), settings=settings, steps=steps, seed=recipe.seed
+        detector,
+        recipe.optimizer,
+        schedule=recipe.schedule(),
+        settings=settings,
+        steps=steps,
+        seed=recipe.seed,
     )
     first = trainer.global_rank == 0
     if first:
@@ -124,8 +129,8 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
     changed = [key for key in same_recipe(out, recipe) if key not in _FREE]
     if changed:
         raise InputError(
-            f"{recipe.origin}: differs from the recipe that {out} was started with in {', '.join(changed[:6])}; "
-            f"resume with {out / RECIPE}, or start a new run"
+            f"{recipe.origin}: differs from the recipe that {out} was started with in "
+            f"{', '.join(changed[:6])}; resume with {out / RECIPE}, or start a new run"
         )
 
 
@@ -136,15 +141,17 @@ def _records(data: DataSettings, origin: str) -> tuple[list[FaceRecord], list[Fa
     for name, split in (("train_split", data.train_split), ("val_split", data.val_split)):
         if split is not None and split.strip().lower().startswith("test"):
             raise InputError(
-                f"{origin}: data.{name} is {split!r}; test people judge the finished detector only: nothing is "
-                "learned from them, and they choose no epoch and no threshold"
+                f"{origin}: data.{name} is {split!r}; test people judge the finished detector only: "
+                "nothing is learned from them, and they choose no epoch and no threshold"
             )
     rows = Manifest.read(Path(data.manifest)).records()
     training = [r for r in rows if data.train_split is None or r.split == data.train_split]
     validation = [] if data.val_split is None else [r for r in rows if r.split == data.val_split]
     there = ", ".join(sorted({str(r.split) for r in rows})) or "no rows at all"
     if not training:
-        raise InputError(f"{data.manifest}: no rows of split {data.train_split!r}; there are: {there}", reason="empty")
+        raise InputError(
+            f"{data.manifest}: no rows of split {data.train_split!r}; there are: {there}", reason="empty"
+        )
     if data.val_split is not None and not validation:
         raise InputError(
             f"{data.manifest}: no rows of split {data.val_split!r}; there are: {there}; make one with "
@@ -186,7 +193,9 @@ def _lengths(
 
 
 def _trainer(settings: TrainerSettings, out: Path) -> Trainer:
-    many = settings.devices not in (1, "auto") or (settings.devices == "auto" and torch.cuda.device_count() > 1)
+    many = settings.devices not in (1, "auto") or (
+        settings.devices == "auto" and torch.cuda.device_count() > 1
+    )
     with _quiet():
         return Trainer(
             accelerator=settings.accelerator,
@@ -292,7 +301,9 @@ def _finish(
         scores = judge.scores(detector)
         made = " and fakes made of it" if judge.made else ""
         metrics |= {**scores.metrics(), "history": course.history}
-        metrics["protocol"] = f"{scores.score.size} faces of split {recipe.settings['data']['val_split']!r}{made}"
+        metrics["protocol"] = (
+            f"{scores.score.size} faces of split {recipe.settings['data']['val_split']!r}{made}"
+        )
         if len(set(scores.label.tolist())) == 2:
             calibration = Calibration.fit(
                 scores.score,

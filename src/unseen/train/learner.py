@@ -97,7 +97,9 @@ class Learner(LightningModule):
         """Return the optimizer, for Lightning to place and wrap."""
         return self.optimizer
 
-    def transfer_batch_to_device(self, batch: FaceBatch, device: torch.device, dataloader_idx: int) -> FaceBatch:
+    def transfer_batch_to_device(
+        self, batch: FaceBatch, device: torch.device, dataloader_idx: int
+    ) -> FaceBatch:
         """Move a batch; its uint8 pictures become floats on the device."""
         batch = batch.to(device, non_blocking=True)
         if self.settings.channels_last:
@@ -147,10 +149,14 @@ class Learner(LightningModule):
         sums: dict[str, float] = {}
         for batch in batches:
             terms: dict[str, Tensor] = self.model.losses(batch)  # type: ignore[operator]
-            values = dict(zip(terms, torch.stack([t.detach().float() for t in terms.values()]).tolist(), strict=True))
+            values = dict(
+                zip(terms, torch.stack([t.detach().float() for t in terms.values()]).tolist(), strict=True)
+            )
             for name, value in values.items():
                 if not np.isfinite(value):
-                    raise InputError(self._not_finite(f"the loss term {name!r} is {value}", batches))
+                    raise InputError(
+                        self._not_finite(f"the loss term {name!r} is {value}", batches), reason="not_finite"
+                    )
                 sums[name] = sums.get(name, 0.0) + value / len(batches)
             self.manual_backward(torch.stack(list(terms.values())).sum() / len(batches))
         self._share_gradients()
@@ -169,7 +175,9 @@ class Learner(LightningModule):
         flat = torch.cat([g.flatten() for g in gradients])
         torch.distributed.all_reduce(flat)
         flat /= self.trainer.world_size
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        for parameter, part in zip(
+            parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True
+        ):
             parameter.grad = part.view_as(parameter).clone()
 
     @torch.no_grad()
@@ -178,7 +186,7 @@ class Learner(LightningModule):
         with_gradient = [(p, p.grad) for p in self.model.parameters() if p.grad is not None]
         norm = torch.stack([g.norm() for _, g in with_gradient]).norm()
         self._finite_norm(norm)
-        moved = [(p, g * (radius / (norm + 1e-12))) for p, g in with_gradient]
+        moved: list[tuple[Tensor, Tensor]] = [(p, g * (radius / (norm + 1e-12))) for p, g in with_gradient]
         for parameter, move in moved:
             parameter.add_(move)
         return moved
@@ -198,7 +206,9 @@ class Learner(LightningModule):
     def _finite_norm(self, norm: Tensor) -> float:
         value = float(norm)
         if not np.isfinite(value):
-            raise InputError(self._not_finite(f"the norm of the gradient is {value}", ()), reason="not_finite")
+            raise InputError(
+                self._not_finite(f"the norm of the gradient is {value}", ()), reason="not_finite"
+            )
         return value
 
     def _not_finite(self, what: str, batches: Sequence[FaceBatch]) -> str:

@@ -91,7 +91,7 @@ def make_loader(
         batch_size=None,
         sampler=draws,
         num_workers=workers,
-        collate_fn=_untouched,
+        collate_fn=_untouched,  # type: ignore[arg-type]  # there is nothing to collate
         worker_init_fn=start_worker if workers else None,
         prefetch_factor=2 if workers else None,
         # Its own generator, so that starting workers takes no number from the one that dropout draws from.
@@ -99,9 +99,7 @@ def make_loader(
     )
 
 
-def validation_draws(
-    records: Sequence[FaceRecord], *, batch_size: int, synthesise: bool
-) -> list[list[Draw]]:
+def validation_draws(records: Sequence[FaceRecord], *, batch_size: int, synthesise: bool) -> list[list[Draw]]:
     """Return the same draws at every validation.
 
     Args:
@@ -110,7 +108,8 @@ def validation_draws(
         synthesise: Make a fake of each real face; for splits that hold reals only.
     """
     draws = [
-        Draw(i, 0, i, synthesise=synthesise and record.label == Label.REAL) for i, record in enumerate(records)
+        Draw(i, 0, i, synthesise=synthesise and record.label == Label.REAL)
+        for i, record in enumerate(records)
     ]
     size = max(1, batch_size // 2) if synthesise else batch_size
     return [draws[start : start + size] for start in range(0, len(draws), size)]

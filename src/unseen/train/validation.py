@@ -32,7 +32,9 @@ class ValidationScores:
         """Return the mean score of each video and its label; a real video and fakes made of it are two."""
         groups: dict[tuple[str, str, int], list[float]] = {}
         for value, label, record in zip(self.score, self.label, self.records, strict=True):
-            groups.setdefault((record.dataset, record.video or record.path, int(label)), []).append(float(value))
+            groups.setdefault((record.dataset, record.video or record.path, int(label)), []).append(
+                float(value)
+            )
         return np.array([np.mean(v) for v in groups.values()]), np.array([key[2] for key in groups])
 
     def metrics(self) -> dict[str, float]:

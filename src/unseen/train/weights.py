@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from unseen.models.backbone import TimmBackbone
 from unseen.models.detector import Detector
@@ -46,7 +46,9 @@ def initialize(detector: Detector, source: str) -> None:
             reason="missing",
         )
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
     except Exception as error:  # each library has errors of its own for a broken file
         raise InputError(f"init: {path}: cannot be read as weights ({error})", reason="unreadable") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
@@ -68,7 +70,9 @@ def _from_lite_wheel(detector: Detector, package: str) -> None:
         raise InputError(f"init: {package} holds {len(files)} weight files; expected one", reason="missing")
     backbone = detector.backbone
     if not isinstance(backbone, TimmBackbone) or "lite" not in backbone.name:
-        raise InputError(f"init: {package} fits a TimmBackbone named tf_efficientnet_lite*, not this backbone")
+        raise InputError(
+            f"init: {package} fits a TimmBackbone named tf_efficientnet_lite*, not this backbone"
+        )
     for name, value in (("mean", LITE_MEAN), ("std", LITE_STD)):
         if not torch.allclose(getattr(backbone, name), torch.tensor(value), atol=1e-4):
             raise InputError(
@@ -82,10 +86,8 @@ def _from_lite_wheel(detector: Detector, package: str) -> None:
 
 def _fill(detector: Detector, state: Mapping[str, Tensor], where: str) -> None:
     """Load a state into the whole detector, or into the network inside its backbone."""
-    whole = detector.state_dict()
-    if set(state) == set(whole):
-        target, wanted = torch.nn.Module.load_state_dict, detector
-    else:
+    target: nn.Module = detector
+    if set(state) != set(detector.state_dict()):
         inner = getattr(detector.backbone, "net", detector.backbone)
         missing = [key for key in inner.state_dict() if key not in state]
         if missing:
@@ -95,8 +97,8 @@ def _fill(detector: Detector, state: Mapping[str, Tensor], where: str) -> None:
             )
         # A classifier that we do not have may stay behind; anything else must fit.
         state = {key: state[key] for key in inner.state_dict()}
-        target, wanted = torch.nn.Module.load_state_dict, inner
+        target = inner
     try:
-        target(wanted, state)
+        target.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"init: {where}: {' '.join(str(error).split())}") from error

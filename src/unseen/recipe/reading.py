@@ -1,0 +1,183 @@
+"""Recipes: YAML of constructor calls, so that the signatures of the classes are the schema.
+
+A recipe names classes by `class_path` and `init_args`; classes of `unseen` may be named without their
+module. Whatever lies in `unseen.methods`, `unseen.models` and `unseen.data` is found by itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import torch
+import yaml
+
+from unseen.models.detector import Detector
+from unseen.recipe.names import SECTIONS, explain_error, full_names
+from unseen.recipe.settings import DataSettings, DetectorSlots, Optimizer, Schedule, TrainerSettings
+from unseen.types import InputError
+
+__all__ = ["Recipe", "read_recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe that was read and checked, with nothing built yet.
+
+    Args:
+        settings: Every key with its value, defaults included: what `expanded` writes.
+        origin: Where it came from, for messages.
+    """
+
+    settings: Mapping[str, Any]
+    origin: str = "recipe"
+
+    @property
+    def seed(self) -> int:
+        """The one number that all randomness is a function of, together with step and row."""
+        return int(self.settings["seed"])
+
+    @property
+    def init(self) -> str | None:
+        """Where the first weights come from: a package, a file, a run folder, or nowhere."""
+        value = self.settings["init"]
+        return None if value is None else str(value)
+
+    def expanded(self) -> dict[str, Any]:
+        """Return every key with its value; `read_recipe` of it builds the same objects."""
+        return copy.deepcopy(dict(self.settings))
+
+    def to_yaml(self) -> str:
+        """Return `expanded` as YAML."""
+        return yaml.safe_dump(self.expanded(), sort_keys=False, allow_unicode=True)
+
+    def detector(self, *, pretrained: bool | None = None) -> Detector:
+        """Build the detector, with new random weights unless the backbone says otherwise.
+
+        Args:
+            pretrained: Overrides the backbone's own argument; False never touches a network.
+        """
+        settings = self.expanded()["detector"]
+        arguments = settings["backbone"].get("init_args", {})
+        if pretrained is not None and "pretrained" in arguments:
+            arguments["pretrained"] = pretrained
+        slots: DetectorSlots = self._build({"detector": settings}).detector
+        return Detector(slots.backbone, slots.head, slots.parts)
+
+    def data(self) -> DataSettings:
+        """Build transforms and sampler."""
+        built: DataSettings = self._build({"data": self.expanded()["data"]}).data
+        return built
+
+    def trainer(self) -> TrainerSettings:
+        """Return how it is learned."""
+        built: TrainerSettings = self._build({"trainer": self.expanded()["trainer"]}).trainer
+        return built
+
+    def schedule(self) -> Schedule:
+        """Return the course of the learning rate."""
+        built: Schedule = self._build({"schedule": self.expanded()["schedule"]}).schedule
+        return built
+
+    def optimizer(self, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+        """Build the optimizer of these parameters."""
+        make: Optimizer = self._build({"optimizer": self.expanded()["optimizer"]}).optimizer
+        return make(parameters)
+
+    def _build(self, part: dict[str, Any]) -> Any:
+        parser = _parser(frozenset(part))
+        try:
+            return parser.instantiate(parser.parse_object(part))
+        except InputError as error:
+            raise InputError(f"{self.origin}: {error}", reason=error.reason) from error
+        except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+            raise explain_error(error, self.origin) from error
+
+
+def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and check every key; nothing is built.
+
+    Args:
+        source: A YAML file, or its contents as a mapping.
+        overrides: `detector.backbone.init_args.name=resnet50`, `data.transforms+=Flip`, with or without
+            leading dashes; the last one wins.
+
+    Raises:
+        InputError: With the file, the key, and the keys that look like it.
+    """
+    origin, text = "recipe", ""
+    if isinstance(source, Mapping):
+        settings: Any = copy.deepcopy(dict(source))
+    else:
+        path = Path(source)
+        origin = str(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(f"{path}: there is no such recipe", reason="missing") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as text ({error})", reason="unreadable") from error
+        try:
+            settings = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(
+                f"{path}: not YAML: {' '.join(str(error).split())}", reason="unreadable"
+            ) from error
+        if not isinstance(settings, dict):
+            raise InputError(f"{path}: expected keys such as `detector:` and `data:`; the file has none")
+    for missing in ("backbone", "head"):
+        if not isinstance(settings.get("detector"), Mapping) or missing not in settings["detector"]:
+            raise InputError(
+                f"{origin}: `detector: {missing}:` is missing; see recipes/tiny.yaml for a small one"
+            )
+    parser = _parser(frozenset(SECTIONS))
+    arguments = [_option(text) for text in overrides]
+    try:
+        parsed = parser.parse_object(full_names(settings))
+        if arguments:
+            parsed = parser.parse_args(arguments, namespace=parsed)
+        expanded = yaml.safe_load(parser.dump(parsed, format="yaml", skip_unset=False))
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise explain_error(error, origin) from error
+    return Recipe({key: expanded.get(key) for key in SECTIONS}, origin)
+
+
+def _parser(sections: frozenset[str]) -> Any:
+    """Return a parser of these sections; it is cheap, and jsonargparse's own state is not shared."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, prog="recipe", add_help=False)
+    for name, kind in (
+        ("detector", DetectorSlots),
+        ("data", DataSettings),
+        ("schedule", Schedule),
+        ("trainer", TrainerSettings),
+    ):
+        if name in sections:
+            parser.add_class_arguments(kind, name)
+    if "optimizer" in sections:
+        adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-4}}
+        parser.add_argument("--optimizer", type=Optimizer, default=adam)
+    if "init" in sections:
+        parser.add_argument("--init", type=str | None, default=None)
+    if "seed" in sections:
+        parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _option(text: str) -> str:
+    """Bring `key=value`, with or without dashes, to an option with full class names."""
+    key, sign, value = text.lstrip("-").partition("=")
+    if not sign:
+        raise InputError(f"override {text!r}: expected key=value, such as trainer.max_epochs=3")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"override {text!r}: the value is not YAML ({' '.join(str(error).split())})"
+        ) from error
+    if isinstance(parsed, str | list | dict):
+        value = yaml.safe_dump(full_names(parsed), default_flow_style=True, width=10**6).removesuffix("...\n")
+    return f"--{key}={value.strip()}"

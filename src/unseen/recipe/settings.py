@@ -1,0 +1,162 @@
+"""The sections of a recipe, each a plain signature: what jsonargparse checks a file against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from unseen.data.samplers import Sampler, Shuffled
+from unseen.data.transforms import Transform
+from unseen.models.backbone import Backbone
+from unseen.models.detector import Head, Part
+from unseen.types import InputError
+
+__all__ = ["DataSettings", "DetectorSlots", "Optimizer", "Schedule", "TrainerSettings"]
+
+Optimizer = Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class DetectorSlots:
+    """The slots of a detector; a method is a filling of them.
+
+    Args:
+        backbone: Sees the picture.
+        head: Turns features into logits.
+        parts: Stand between the two, in this order.
+    """
+
+    backbone: Backbone
+    head: Callable[[Backbone], Head]
+    parts: list[Callable[[Backbone], Part]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is learned from.
+
+    Args:
+        manifest: Parquet or CSV file with a row a face.
+        transforms: Applied in this order; those that augment are left out outside training.
+        sampler: Draws the batches.
+        train_split: Rows with this `split` are learned from; null takes all rows.
+        val_split: Rows with this `split` choose the epoch and calibrate; null trains without validation.
+        workers: Processes that load pictures; null for one a core, at most 8.
+        val_batch: Faces in a batch of the validation.
+        val_limit: At most so many faces are validated on, spread evenly over the rows; null for all.
+    """
+
+    manifest: str | None = None
+    transforms: list[Transform] = field(default_factory=list)
+    sampler: Sampler = field(default_factory=Shuffled)
+    train_split: str | None = "train"
+    val_split: str | None = "val"
+    workers: int | None = None
+    val_batch: int = 32
+    val_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate at each optimizer step, as a factor: warm up linearly, hold at 1, then decay.
+
+    Args:
+        decay: Shape of the fall after holding; `none` holds to the end.
+        warmup: Share of all steps in which the factor rises to 1.
+        hold: Share of all steps, counted from the first, before the fall begins.
+        final: Factor at the last step.
+
+    Example:
+        SBI keeps the rate for three quarters, then lets it fall in a line:
+
+        >>> schedule = Schedule(decay="linear", hold=0.75)
+        >>> [schedule.factor(step, 101) for step in (0, 75, 80, 100)]
+        [1.0, 1.0, 0.8, 0.0]
+    """
+
+    decay: Literal["none", "linear", "cosine"] = "none"
+    warmup: float = 0.0
+    hold: float = 0.0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("warmup", "hold", "final"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise InputError(f"schedule.{name}: {value}; expected a share between 0 and 1")
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return the factor of step `step` (from 0) out of `steps`."""
+        last = max(steps - 1, 1)
+        rise = round(self.warmup * last)
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        start = max(rise, round(self.hold * last))
+        if self.decay == "none" or step <= start:
+            return 1.0
+        done = min((step - start) / (last - start), 1.0)
+        left = 1 - done if self.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+        return self.final + (1 - self.final) * left
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How it is learned.
+
+    Args:
+        max_epochs: Passes over the training rows, as the sampler counts them.
+        max_steps: Optimizer steps; wins over `max_epochs` if both are given.
+        precision: `bf16-mixed` is for processors that have bfloat16.
+        accelerator: Kind of device, as Lightning names it.
+        devices: How many of them, or `auto`.
+        channels_last: Memory layout of pictures; faster for convolutions on CPUs and newer GPUs.
+        clip: Largest norm of all gradients together; null does not clip.
+        accumulate: Batches whose gradients are averaged into one optimizer step.
+        ema: Decay of a moving average of the weights, which is then validated and saved; null for none.
+        sam: Radius of sharpness-aware minimisation (Foret et al. 2021); null for none.
+        patience: Stop after so many validations without a better AUC; null never stops early.
+        val_every: Optimizer steps between validations; null for one at the end of each epoch.
+        keep: Which weights the run folder gets, those of the best validation or the last.
+        save_every: Optimizer steps between checkpoints, besides one after each validation.
+        log_every: Optimizer steps between lines of the log.
+    """
+
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = "auto"
+    channels_last: bool = True
+    clip: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
+    sam: float | None = None
+    patience: int | None = None
+    val_every: int | None = None
+    keep: Literal["best", "last"] = "best"
+    save_every: int | None = None
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_epochs",
+            "max_steps",
+            "accumulate",
+            "patience",
+            "val_every",
+            "save_every",
+            "log_every",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"trainer.{name}: {value}; expected at least 1")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"trainer.ema: {self.ema}; expected a decay between 0 and 1, such as 0.999")
+        for name in ("clip", "sam"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"trainer.{name}: {value}; expected above 0, or null for none")
