@@ -1,4 +1,4 @@
-"""Face swap blended by gradients: the donor's detail, the target's colours at the edge (Perez et al., 2003)."""
+"""Face swap blended by gradients: the donor's detail, the target's colours at the edge (Perez et al.)."""
 
 from __future__ import annotations
 

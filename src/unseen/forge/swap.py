@@ -13,7 +13,7 @@ from unseen.forge.family import Forged, Portrait, Unforgeable, check_portrait, e
 from unseen.forge.shape import mouth_opening, outline, turn
 from unseen.forge.warp import Window, face_window, fit_detail, read_through, soft_inside, triangle_map
 
-__all__ = ["Fitted", "Swap", "fit_donor"]
+__all__ = ["Fitted", "Swap", "fit_donor", "open_lips"]
 
 _Image = NDArray[np.uint8]
 
@@ -116,7 +116,7 @@ def fit_donor(
     edge = outline(target.landmarks, height)
     window = face_window(edge, target.image.shape, 0.1 * unit)
     image, points = fit_detail(donor.image, donor.landmarks, unit / eye_distance(donor.landmarks))
-    here = _open_lips(target.landmarks[:68])
+    here = open_lips(target.landmarks[:68])
     # The outline's upper part comes from the same brows and forehead in both, so that it fits on itself.
     above, theirs = edge[17:], outline(points, height)[17:]
     where = triangle_map(
@@ -134,8 +134,12 @@ def fit_donor(
     return Fitted(window, warped, under, alpha)
 
 
-def _open_lips(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Keep upper and lower inner lip apart by a pixel: closed lips that cross would fold the warp over."""
+def open_lips(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Keep upper and lower inner lip apart by a pixel: closed lips that cross would fold the warp over.
+
+    Shape:
+        points: (68, 2). Returns the same.
+    """
     points = points.copy()
     down = points[57] - points[51]
     down = down / max(float(np.linalg.norm(down)), 1e-6)

@@ -8,6 +8,7 @@ its creases along the triangles' edges are rounded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,7 +45,7 @@ class Window:
         """The first pixel, x and y."""
         return np.array([self.x0, self.y0], np.float32)
 
-    def of(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
+    def of(self, image: NDArray[Any]) -> NDArray[Any]:
         """Return the window's part of a picture, as a view."""
         return image[self.y0 : self.y1, self.x0 : self.x1]
 
@@ -72,7 +73,7 @@ def face_window(points: _Points, size: tuple[int, ...], margin: float) -> Window
 
 
 def triangle_map(
-    here: _Points, there: _Points, window: Window, *, step: int = 4, smooth: float = 0.0
+    here: _Points, there: _Points, window: Window, *, step: int = 4, smooth: float = 0.0, still: bool = False
 ) -> NDArray[np.float32]:
     """Return where each pixel of a window is read, so that points `here` show what is at `there`.
 
@@ -84,6 +85,7 @@ def triangle_map(
         window: The part of the picture that is made.
         step: Spacing of the coarse grid, pixels.
         smooth: Standard deviation by which the map is smoothed, pixels; its corners become curves.
+        still: What is beyond the points stays where it is, instead of following the similarity.
 
     Returns:
         (H, W, 2) float32 for `cv2.remap`.
@@ -92,7 +94,7 @@ def triangle_map(
         Unforgeable: The points lie on a line.
     """
     height, width = window.size
-    usual = similarity(here, there)
+    usual = np.eye(2, 3) if still else similarity(here, there)
     reach = 0.5 * max(height, width)
     side = np.linspace(0, 1, 5)[:-1]
     square = np.concatenate(
@@ -155,11 +157,10 @@ def fit_detail(image: _Image, landmarks: _Points, scale: float) -> tuple[_Image,
     return np.asarray(small, np.uint8), (points + 0.5) * ratio - 0.5
 
 
-def read_through(image: NDArray[np.generic], where: NDArray[np.float32]) -> NDArray[np.generic]:
+def read_through(image: NDArray[Any], where: NDArray[np.float32]) -> NDArray[Any]:
     """Read a picture through a map; beyond its border it is mirrored."""
-    return np.asarray(
-        cv2.remap(image, where, None, interpolation=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    )
+    x, y = cv2.split(where)
+    return np.asarray(cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101))
 
 
 def soft_inside(polygon: _Points, window: Window, *, erode: float, feather: float) -> _Mask:
