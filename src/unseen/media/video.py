@@ -25,7 +25,9 @@ from unseen.types import InputError
 __all__ = ["VideoIndex", "index_video", "read_video"]
 
 # FFmpeg writes its complaints to stderr; ours are in `Media.warnings`.
-av.logging.set_level(av.logging.PANIC)
+# None, not PANIC: any level installs a callback that takes the GIL in FFmpeg's threads, which deadlocks when a
+# codec context is freed (by a thread that holds the GIL and waits for them). None needs no GIL.
+av.logging.set_level(None)
 
 # Containers only: playlists (hls, concat, dash) name other files and addresses, which FFmpeg would open.
 CONTAINERS = (
