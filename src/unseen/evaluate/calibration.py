@@ -162,8 +162,12 @@ class Calibration:
             )
         people = (round(real_weight.sum()), round(fake_weight.sum()))
         notes: list[str] = []
-        if person is None:
-            notes.append("no identities were given: each video counts as one person")
+        nameless = scores.size if person is None else sum(p is None for p in person)
+        if nameless:
+            which = (
+                "no row has an identity" if nameless == scores.size else f"{nameless} rows have no identity"
+            )
+            notes.append(f"{which}: each video counts as one person")
         temperature, offset = fit_temperature(unit.score, unit.label, unit.weight, people, bias=bias)
         if np.average(fake, weights=fake_weight) <= np.average(real, weights=real_weight):
             notes.append("validation fakes score no higher than reals: probabilities mean nothing")

@@ -56,16 +56,17 @@ def people_of(score: Floats, label: NDArray[np.int64], person: Any, video: Any) 
     for name, given in (("person", person), ("video", video)):
         if given is not None and len(given) != score.size:
             raise InputError(f"{name} has {len(given)} entries and score {score.size}", reason="shape")
-    place: dict[tuple[int, str, str], list[int]] = {}
+    place: dict[tuple[int, str, str], int] = {}
+    code = np.empty(score.size, np.int64)
     for i, kind in enumerate(label.tolist()):
         clip = str(i) if video is None or video[i] is None else f"v {video[i]}"
         who = f"alone {clip}" if person is None or person[i] is None else f"p {person[i]}"
-        place.setdefault((kind, who, clip), []).append(i)
+        code[i] = place.setdefault((kind, who, clip), len(place))
     shares: dict[tuple[int, str], int] = {}
     for kind, who, _ in place:
         shares[kind, who] = shares.get((kind, who), 0) + 1
     return People(
-        np.array([score[rows].mean() for rows in place.values()], np.float64),
+        np.bincount(code, score, len(place)) / np.bincount(code, minlength=len(place)),
         np.array([kind for kind, _, _ in place], np.int64),
         np.array([1 / shares[kind, who] for kind, who, _ in place], np.float64),
     )

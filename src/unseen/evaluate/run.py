@@ -26,24 +26,22 @@ Report = Callable[[int, float], None]
 Precision = Literal["float32", "bfloat16"]
 
 
-class _Chunks(Dataset[tuple[Tensor | None, list[int], dict[int, tuple[str, str]]]]):
+class _Chunks(Dataset[tuple[Tensor | None, list[int], dict[int, str]]]):
     """A data set whose item is a list of indices: their pictures, and why some have none."""
 
     def __init__(self, faces: FaceDataset) -> None:
         self.faces = faces
 
-    def __getitem__(
-        self, indices: Sequence[int]
-    ) -> tuple[Tensor | None, list[int], dict[int, tuple[str, str]]]:
+    def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor | None, list[int], dict[int, str]]:
         samples: list[FaceSample] = []
         good: list[int] = []
-        bad: dict[int, tuple[str, str]] = {}
+        bad: dict[int, str] = {}
         for index in indices:
             try:
                 samples.append(self.faces.load(index))
                 good.append(index)
             except InputError as error:
-                bad[index] = (error.reason, str(error))
+                bad[index] = str(error)
         return (collate([s] for s in samples).image if samples else None), good, bad
 
 
@@ -134,6 +132,9 @@ def _rows(
         num_workers=workers,
         worker_init_fn=start_worker if workers else None,
         pin_memory=device.type == "cuda",
+        collate_fn=_untouched,
+        # Its own generator: scoring in the middle of a training run must not move that run's random numbers.
+        generator=torch.Generator().manual_seed(0),
     )
     modes = [(module, module.training) for module in detector.modules()]
     detector.to(device).eval()
@@ -146,14 +147,18 @@ def _rows(
                 else dict(zip(good, _score(detector, image, device, precision), strict=True))
             )
             for index in chunk:
-                status, reason = bad.get(index, (None, None))
-                yield records[index], scores.get(index), status, reason
+                # No status is needed: a row without a score is `unreadable`.
+                yield records[index], scores.get(index), None, bad.get(index)
             done += len(chunk)
             if report is not None:
                 report(done, done / max(time.perf_counter() - start, 1e-9))
     finally:
         for module, mode in modes:  # a frozen part of a network in training stays frozen
             module.training = mode
+
+
+def _untouched(item: Any) -> Any:
+    return item
 
 
 def _device(device: str | torch.device) -> torch.device:

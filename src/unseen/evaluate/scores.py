@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
@@ -33,7 +34,16 @@ from unseen.evaluate.reading import COLUMNS, SCORED, read_scores, tidy
 from unseen.evaluate.writing import CARD, ScoreWriter, score_row
 from unseen.types import FaceRecord, InputError
 
-__all__ = ["Aggregate", "Level", "ScoreTable", "ScoreWriter", "measure"]
+__all__ = [
+    "Aggregate",
+    "Level",
+    "ScoreTable",
+    "ScoreWriter",
+    "by_dataset",
+    "by_method",
+    "measure",
+    "measure_rows",
+]
 
 Level = Literal["frame", "video"]
 Aggregate = Literal["mean", "median", "max", "mean_probability"]
@@ -46,6 +56,8 @@ def measure(score: Any, label: Any, threshold: float = 0.0) -> dict[str, float]:
         score: (N,) log-odds of fake. label: (N,) 0 or 1. threshold: log-odds, for the accuracies only.
     """
     score, label = metrics.checked(score, label)
+    order = np.argsort(-score, kind="stable")  # each metric's own stable sort then takes linear time
+    score, label = score[order], label[order]
     real, fake = metrics.class_accuracy(score, label, threshold)
     return {
         "auc": metrics.auc(score, label),
@@ -233,11 +245,11 @@ class ScoreTable:
 
     def frame_metrics(self, *, threshold: float = 0.0) -> dict[str, float]:
         """Return `measure` over frames: every scored, labelled row counts once."""
-        return _measure(self.frames(), threshold)
+        return measure_rows(self.frames(), threshold)
 
     def video_metrics(self, aggregate: Aggregate = "mean", *, threshold: float = 0.0) -> dict[str, float]:
         """Return `measure` over videos: every video counts once, however many frames it has."""
-        return _measure(self.videos(aggregate), threshold)
+        return measure_rows(self.videos(aggregate), threshold)
 
     def per_method(
         self, level: Level = "video", aggregate: Aggregate = "mean", *, threshold: float = 0.0
@@ -246,26 +258,35 @@ class ScoreTable:
 
         To hold a method against the reals of its own data set, ask `where(dataset=...)` first.
         """
-        rows = self.at(level, aggregate).with_columns(
-            pl.col("method").fill_null("").replace({"": "unknown"}).alias("method")
-        )
-        fakes = rows.filter(pl.col("label") == 1)
-        reals = rows.filter(pl.col("label") == 0)
-        return {
-            str(method): _measure(pl.concat([reals, fakes.filter(pl.col("method") == method)]), threshold)
-            for method in fakes["method"].unique().sort()
-        }
+        return by_method(self.at(level, aggregate), threshold)
 
     def per_dataset(
         self, level: Level = "video", aggregate: Aggregate = "mean", *, threshold: float = 0.0
     ) -> dict[str, dict[str, float]]:
         """Return `measure` of each data set by itself."""
-        rows = self.at(level, aggregate).with_columns(pl.col("dataset").fill_null(""))
-        return {
-            str(dataset): _measure(rows.filter(pl.col("dataset") == dataset), threshold)
-            for dataset in rows["dataset"].unique().sort()
-        }
+        return by_dataset(self.at(level, aggregate), threshold)
 
 
-def _measure(rows: pl.DataFrame, threshold: float) -> dict[str, float]:
+def by_method(rows: pl.DataFrame, threshold: float = 0.0) -> dict[str, dict[str, float]]:
+    """Return `measure` of each method's fakes against all reals among rows of one level (`ScoreTable.at`)."""
+    method = pl.col("method").fill_null("").replace({"": "unknown"})
+    fakes = rows.filter(pl.col("label") == 1).with_columns(method.alias("method"))
+    reals = rows.filter(pl.col("label") == 0)
+    return {
+        str(name): measure_rows(pl.concat([reals, fakes.filter(pl.col("method") == name)]), threshold)
+        for name in fakes["method"].unique().sort()
+    }
+
+
+def by_dataset(rows: pl.DataFrame, threshold: float = 0.0) -> dict[str, dict[str, float]]:
+    """Return `measure` of each data set by itself among rows of one level."""
+    rows = rows.with_columns(pl.col("dataset").fill_null(""))
+    return {
+        str(name): measure_rows(rows.filter(pl.col("dataset") == name), threshold)
+        for name in rows["dataset"].unique().sort()
+    }
+
+
+def measure_rows(rows: pl.DataFrame, threshold: float = 0.0) -> dict[str, float]:
+    """Return `measure` of rows of one level."""
     return measure(rows["score"].to_numpy(), rows["label"].to_numpy(), threshold)

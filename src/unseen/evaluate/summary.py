@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from unseen.evaluate.scores import Aggregate, Level, ScoreTable
+from unseen.evaluate.scores import Aggregate, Level, ScoreTable, by_dataset, by_method, measure_rows
 
 __all__ = ["summary", "to_json", "to_markdown"]
 
@@ -36,15 +36,11 @@ def summary(table: ScoreTable, *, aggregate: Aggregate = "mean", threshold: floa
     """
     found: dict[str, Any] = {}
     for level in LEVELS:
-        every = (
-            table.frame_metrics(threshold=threshold)
-            if level == "frame"
-            else table.video_metrics(aggregate, threshold=threshold)
-        )
+        rows = table.at(level, aggregate)
         found[level] = {
-            **every,
-            "per_method": table.per_method(level, aggregate, threshold=threshold),
-            "per_dataset": table.per_dataset(level, aggregate, threshold=threshold),
+            **measure_rows(rows, threshold),
+            "per_method": by_method(rows, threshold),
+            "per_dataset": by_dataset(rows, threshold),
         }
     return {
         **found,
