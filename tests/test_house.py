@@ -15,9 +15,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "unseen"
 FLOORS = [
     {"types"},
     {"media", "data", "models"},
-    {"forge", "evaluate", "explain", "prepare"},
+    {"evaluate", "explain", "prepare"},
     {"methods", "scale"},
-    {"recipe", "export"},
+    {"forge", "recipe", "export"},
     {"checkpoint"},
     {"train", "detect"},
     {"serve"},

@@ -1,4 +1,4 @@
-"""What was done of a folder of crops: one line a file, so that a killed run goes on where it was."""
+"""What was done of a folder of crops: one line a job, so that a killed run goes on where it was."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from unseen.prepare.inputs import InputFile
+from unseen.types import InputError
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "claim_folder", "write_whole"]
 
 Row = dict[str, Any]
 
 
 class Journal:
-    """The rows of every finished file, in `journal.jsonl`; use it as a context manager.
+    """The rows of every finished job, in `journal.jsonl`; use it as a context manager.
 
-    One process writes it. A line that a kill cut short is forgotten and its file done again; a file that
-    changed since, or of which something else is said now, counts as not done.
+    One process writes it. A line that a kill cut short is forgotten and its job done again; a job whose stamp
+    is another now (its file changed, or something else is said of it) counts as not done.
 
     Args:
         path: Where it is, or will be.
@@ -50,35 +50,53 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def has(self, item: InputFile) -> bool:
-        """Whether this very file, with the same things said of it, is done."""
-        return self._done.get(item.path.as_posix(), ("", []))[0] == _stamp(item)
+    def has(self, key: str, stamp: str) -> bool:
+        """Whether this very job is done: `key` names it, `stamp` is everything that its result depends on."""
+        return self._done.get(key, ("", []))[0] == stamp
 
-    def add(self, item: InputFile, rows: list[Row]) -> None:
-        """Remember the rows of a finished file; they survive a kill from here on."""
-        stamp = _stamp(item)
-        self._done[item.path.as_posix()] = (stamp, rows)
-        self._file.write(json.dumps({"file": item.path.as_posix(), "stamp": stamp, "rows": rows}) + "\n")
+    def add(self, key: str, stamp: str, rows: list[Row]) -> None:
+        """Remember the rows of a finished job; they survive a kill from here on."""
+        self._done[key] = (stamp, rows)
+        self._file.write(json.dumps({"file": key, "stamp": stamp, "rows": rows}) + "\n")
         self._file.flush()  # in the kernel's hands, which a kill of this process does not touch
 
     def rows(self) -> list[Row]:
-        """Every row of every finished file."""
+        """Every row of every finished job."""
         return [row for _, rows in self._done.values() for row in rows]
 
 
-def _stamp(item: InputFile) -> str:
-    try:
-        state = item.path.stat()
-        size, changed = state.st_size, state.st_mtime_ns
-    except OSError:
-        size, changed = -1, -1
-    said = [
-        item.dataset,
-        item.video,
-        item.label,
-        item.method,
-        item.split,
-        item.identity,
-        str(item.source or ""),
-    ]
-    return json.dumps([size, changed, *said])
+def claim_folder(out: Path, verb: str, rule: dict[str, Any]) -> None:
+    """Make a folder ours, or see that it already is, by the same rule.
+
+    Args:
+        out: The folder.
+        verb: Who writes it; the rule is kept in `<verb>.json`.
+        rule: Plain values that decide the folder's bytes.
+
+    Raises:
+        InputError: It is a file (`not_a_folder`), or was made by another rule (`other_rule`).
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; expected a folder for the crops", reason="not_a_folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for stray in out.rglob(".*.partial"):
+        stray.unlink()
+    path = out / f"{verb}.json"
+    mine = json.loads(json.dumps(rule))
+    if not path.exists():
+        write_whole(path, (json.dumps(mine, indent=2) + "\n").encode())
+    theirs = json.loads(path.read_text())
+    if theirs != mine:
+        said = ", ".join(f"{k} was {theirs.get(k)}, is {v}" for k, v in mine.items() if theirs.get(k) != v)
+        raise InputError(
+            f"{out}: its crops were made by another rule ({said}); give another --out or the same options",
+            reason="other_rule",
+        )
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, whenever the process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import TimeoutError, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.prepare.inputs import InputFile
-from unseen.prepare.journal import Journal, Row
+from unseen.prepare.journal import Journal, Row, claim_folder
+from unseen.prepare.pool import work_off
 from unseen.prepare.work import CropRule, dropped, prepare_file
-from unseen.types import InputError
 
 if TYPE_CHECKING:
     from unseen.data.manifest import Manifest
@@ -68,14 +66,15 @@ def prepare(
     """
     out = Path(out)
     rule = rule or CropRule()
-    _claim(out, rule)
+    claim_folder(out, "prepare", rule.to_dict())
     with Journal(out / "journal.jsonl") as journal:
-        todo = [item for item in items if not journal.has(item)]
+        todo = [item for item in items if not journal.has(item.path.as_posix(), _stamp(item))]
         finished = len(items) - len(todo)
         if report:
             report(finished, len(items))
-        for item, rows in _work(todo, rule, out, workers or os.cpu_count() or 1, seconds_per_file):
-            journal.add(item, rows)
+        work = work_off(prepare_file, todo, rule, out, lost=_lost, workers=workers, seconds=seconds_per_file)
+        for item, rows in work:
+            journal.add(item.path.as_posix(), _stamp(item), rows)
             finished += 1
             if report:
                 report(finished, len(items))
@@ -88,57 +87,26 @@ def prepare(
     )
 
 
-def _work(
-    todo: Sequence[InputFile], rule: CropRule, out: Path, workers: int, seconds: float
-) -> Iterator[tuple[InputFile, list[Row]]]:
-    if not todo:
-        return
-    import multiprocessing
-
-    # pebble, not concurrent.futures: a worker that a hostile file kills or hangs costs that file alone.
-    from pebble import ProcessExpired, ProcessPool
-
-    with ProcessPool(min(workers, len(todo)), context=multiprocessing.get_context("spawn")) as pool:
-        waiting = {
-            pool.schedule(prepare_file, args=(item, rule, out), timeout=seconds): item for item in todo
-        }
-        try:
-            for future in as_completed(waiting):
-                item = waiting[future]
-                try:
-                    rows = future.result()
-                except TimeoutError:
-                    rows = [dropped(item, "timeout", note=f"more than {seconds:g} s; see --seconds-per-file")]
-                except ProcessExpired as error:
-                    rows = [
-                        dropped(item, "crashed", note=f"its worker ended with exit code {error.exitcode}")
-                    ]
-                yield item, rows
-        except BaseException:
-            pool.stop()
-            raise
+def _lost(item: InputFile, reason: str, note: str) -> list[Row]:
+    return [dropped(item, reason, note=note)]
 
 
-def _claim(out: Path, rule: CropRule) -> None:
-    """Make the folder ours, or see that it already is, by the same rule."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; expected a folder for the crops", reason="not_a_folder")
-    out.mkdir(parents=True, exist_ok=True)
-    for stray in out.rglob(".*.partial"):
-        stray.unlink()
-    path = out / "prepare.json"
-    mine = json.loads(json.dumps(rule.to_dict()))
-    if not path.exists():
-        partial = out / ".prepare.json.partial"
-        partial.write_text(json.dumps(mine, indent=2) + "\n")
-        partial.replace(path)
-    theirs = json.loads(path.read_text())
-    if theirs != mine:
-        said = ", ".join(f"{k} was {theirs.get(k)}, is {v}" for k, v in mine.items() if theirs.get(k) != v)
-        raise InputError(
-            f"{out}: its crops were made by another rule ({said}); give another --out or the same options",
-            reason="other_rule",
-        )
+def _stamp(item: InputFile) -> str:
+    try:
+        state = item.path.stat()
+        size, changed = state.st_size, state.st_mtime_ns
+    except OSError:
+        size, changed = -1, -1
+    said = [
+        item.dataset,
+        item.video,
+        item.label,
+        item.method,
+        item.split,
+        item.identity,
+        str(item.source or ""),
+    ]
+    return json.dumps([size, changed, *said])
 
 
 def _manifest(rows: list[Row], out: Path) -> Manifest:

@@ -16,7 +16,7 @@ from unseen.media.faces import Face, FaceFinder, face_finder
 from unseen.media.reader import Limits, open_media
 from unseen.media.tracks import follow
 from unseen.prepare.inputs import InputFile
-from unseen.prepare.journal import Row
+from unseen.prepare.journal import Row, write_whole
 from unseen.types import InputError
 
 __all__ = ["CropRule", "dropped", "prepare_file"]
@@ -117,7 +117,7 @@ def _rows(
                 rows.append(dropped(item, "other_person", **known))
             else:
                 path = Path("crops") / item.dataset / item.video / f"{index:06d}_{who}.{rule.format}"
-                _write(out / path, one.picture)
+                write_whole(out / path, one.picture)
                 rows.append(_row(item, **known) | {"path": path.as_posix(), "status": "kept"})
     return rows
 
@@ -162,14 +162,6 @@ def dropped(item: InputFile, reason: str, **known: Any) -> Row:
 def _pack(array: np.ndarray[Any, Any]) -> str:
     """Exact float32 as text: decimal digits would cost twice the bytes and still have to be rounded."""
     return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """A crop is there whole or not at all, whenever the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 @lru_cache(maxsize=1)

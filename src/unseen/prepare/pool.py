@@ -1,0 +1,59 @@
+"""Worker processes that lose one job, and not the run, when a job kills or hangs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError, as_completed
+from typing import Any, TypeVar
+
+__all__ = ["work_off"]
+
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+
+
+def work_off(
+    function: Callable[..., _Result],
+    jobs: Sequence[_Job],
+    *more: Any,
+    lost: Callable[[_Job, str, str], _Result],
+    workers: int | None = None,
+    seconds: float = 600.0,
+) -> Iterator[tuple[_Job, _Result]]:
+    """Call `function(job, *more)` for every job in worker processes; yield each result as it comes.
+
+    Args:
+        function: Importable by name, like everything that is passed to it.
+        jobs: One call each.
+        *more: Further arguments of every call.
+        lost: Makes the result of a job that has none, from the job, a reason (`timeout` or `crashed`) and a
+            sentence.
+        workers: Processes; default: one a core.
+        seconds: A job that takes longer is given up and its worker replaced.
+    """
+    if not jobs:
+        return
+    import multiprocessing
+
+    # pebble, not concurrent.futures: a worker that a hostile file kills or hangs costs that file alone.
+    from pebble import ProcessExpired, ProcessPool
+
+    count = min(workers or os.cpu_count() or 1, len(jobs))
+    with ProcessPool(count, context=multiprocessing.get_context("spawn")) as pool:
+        waiting: dict[Any, _Job] = {
+            pool.schedule(function, args=(job, *more), timeout=seconds): job for job in jobs
+        }
+        try:
+            for future in as_completed(waiting):
+                job = waiting[future]
+                try:
+                    result = future.result()
+                except TimeoutError:
+                    result = lost(job, "timeout", f"more than {seconds:g} s; see --seconds-per-file")
+                except ProcessExpired as error:
+                    result = lost(job, "crashed", f"its worker ended with exit code {error.exitcode}")
+                yield job, result
+        except BaseException:
+            pool.stop()  # type: ignore[no-untyped-call]
+            raise
