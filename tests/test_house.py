@@ -22,6 +22,7 @@ FLOORS = [
     {"train", "detect"},
     {"serve"},
     {"cli"},
+    {"__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 GUESTS = {  # a heavy library: the only rooms that may import it

@@ -235,8 +235,8 @@ def _prepare(known: argparse.Namespace) -> int:
             seconds_per_file=known.seconds_per_file,
             report=report,
         )
+    print(f"Manifest: {made.manifest}")
     _table(
-        f"{made.manifest}",
         ("what", "rows"),
         [("kept", made.kept), *((f"dropped: {reason}", n) for reason, n in made.dropped.items())],
     )
@@ -279,7 +279,7 @@ def _add_evaluate(verbs: Any) -> None:
     verb.add_argument("--manifest", type=Path, help="crops to score, from `unseen prepare`")
     verb.add_argument("--split", default="test", help="rows to score; 'all' for every row (default: test)")
     verb.add_argument("--scores", type=Path, help="measure this table (.parquet or .csv) instead of scoring")
-    verb.add_argument("--out", type=Path, help="where the scores go (default: RUN/scores_SPLIT.parquet)")
+    verb.add_argument("--out", type=Path, help="where the scores go (default: ./scores_SPLIT.parquet)")
     verb.add_argument("--batch-size", type=_positive, default=32)
     verb.add_argument("--workers", type=int, default=2, help="processes that read crops (default: 2)")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
@@ -295,10 +295,10 @@ def _evaluate(known: argparse.Namespace) -> int:
         table = _score(known)
     else:
         raise InputError("evaluate: give a RUN and --manifest, or --scores TABLE", reason="usage")
-    from unseen.evaluate.run import summary, to_markdown
+    from unseen.evaluate.summary import summary, to_json, to_markdown
 
     numbers = summary(table)
-    print(json.dumps(numbers, indent=2) if known.json else to_markdown(numbers))
+    print(to_json(numbers) if known.json else to_markdown(numbers))
     return OK
 
 
@@ -318,6 +318,7 @@ def _score(known: argparse.Namespace) -> Any:
             reason="empty",
         )
     out = known.out or Path(f"scores_{known.split}.parquet")
+    card = {"run": run.name, "weights": run.digest, "manifest": known.manifest.name, "split": known.split}
     with _progress() as progress:
         task = progress.add_task("scoring", total=len(records), rate="")
         return score_records(
@@ -328,6 +329,7 @@ def _score(known: argparse.Namespace) -> Any:
             batch_size=known.batch_size,
             workers=known.workers,
             device=known.device,
+            card=card,
             report=lambda done, rate: progress.update(task, completed=done, rate=f"{rate:.0f} images/s"),
         )
 
@@ -335,11 +337,11 @@ def _score(known: argparse.Namespace) -> Any:
 # --- shared -----------------------------------------------------------------------------------------------
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
+def _table(columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*columns)
     for row in rows:
         table.add_row(*map(str, row))
     Console().print(table)
