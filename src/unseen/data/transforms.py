@@ -116,9 +116,6 @@ def five_points(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     return result
 
 
-_COMPLEX = np.array([1, 1j])
-
-
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the least-squares rotation, uniform scale and shift that take `source` to `target`.
 
@@ -131,15 +128,15 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
     Raises:
         ValueError: If all source points coincide.
     """
-    z = np.asarray(source, np.float64) @ _COMPLEX
-    w = np.asarray(target, np.float64) @ _COMPLEX
-    middle, aim = z.sum() / len(z), w.sum() / len(w)
-    z = z - middle
-    spread = np.vdot(z, z).real
+    # Plain complex numbers: for a handful of points numpy's calls would cost ten times the sums.
+    z = [complex(x, y) for x, y in source.tolist()]
+    w = [complex(x, y) for x, y in target.tolist()]
+    middle, aim = sum(z) / len(z), sum(w) / len(w)
+    spread = sum(abs(p - middle) ** 2 for p in z)
     if spread == 0:
         raise ValueError("similarity: all source points coincide")
-    a = complex(np.vdot(z, w - aim) / spread)  # vdot conjugates its first
-    b = complex(aim - a * middle)
+    a = sum((p - middle).conjugate() * (q - aim) for p, q in zip(z, w, strict=True)) / spread
+    b = aim - a * middle
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
@@ -225,6 +222,7 @@ class AlignFace(Transform):
         self.size, self.template, self.margins = size, template, margins
         self.scale = _SCALES[template] if scale is None else scale
         self.shift, self.zoom, self.rotation = shift, zoom, rotation
+        self._target = (_arcface if template == "arcface" else _caddm)(self.scale) * size
 
     def evaluating(self) -> AlignFace:
         """Return this alignment without its jitter."""
@@ -240,18 +238,13 @@ class AlignFace(Transform):
     def matrix(self, sample: FaceSample, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the (2, 3) map from the sample's pixels to the aligned picture's."""
         landmarks = _checked(sample)
-        # Points and boxes are in pixel-centre coordinates: a unit square covers [-0.5, size - 0.5].
-        unit = np.array([[self.size, 0, -0.5], [0, self.size, -0.5]], np.float64)
         if self.template in ("arcface", "caddm", "mtcnn"):
-            points = _arcface(self.scale) if self.template == "arcface" else _caddm(self.scale)
-            matrix = similarity(five_points(landmarks), points * self.size)
+            matrix = similarity(five_points(landmarks), self._target)
         else:
             low, high = self._window(landmarks, rng)
-            stretch = 1 / (high - low)
-            matrix = unit[:, :2] @ np.array(
-                [[stretch[0], 0, -low[0] * stretch[0]], [0, stretch[1], -low[1] * stretch[1]]]
-            )
-            matrix[:, 2] += unit[:, 2]
+            stretch = self.size / (high - low)
+            # Whole numbers are the centres of pixels: the window becomes [-0.5, size - 0.5].
+            matrix = np.column_stack([np.diag(stretch), -low * stretch - 0.5])
         if self.shift or self.zoom or self.rotation:
             matrix = self._jitter(rng) @ np.vstack([matrix, [0, 0, 1]])
         return matrix
@@ -323,7 +316,8 @@ def _checked(sample: FaceSample) -> NDArray[np.float64]:
             reason="bad_landmarks",
         )
     points = five_points(landmarks)
-    if np.linalg.norm(points[1] - points[0]) < 1 or np.ptp(landmarks[:68], axis=0).min() < 1:
+    across = float(np.hypot(*(points[1] - points[0])))
+    if across < 1 or np.ptp(landmarks[:68], axis=0).min() < 1:
         raise InputError(
             f"{where}: landmarks lie within a pixel of each other; find the face again with `unseen prepare`",
             reason="bad_landmarks",
