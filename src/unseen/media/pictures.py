@@ -41,6 +41,7 @@ class Picture:
     height: int
     times: tuple[float, ...] = ()  # when each frame appears, in seconds from the first
     duration: float = 0.0
+    remarks: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -96,7 +97,7 @@ def probe_picture(path: Path, limits: Limits) -> Picture | None:
                     image.seek(position)
                     image.load()  # WebP and AVIF know a frame's duration only then
                 except (EOFError, OSError, SyntaxError, ValueError):
-                    break  # reading says so too, with a warning
+                    break
                 times.append(now)
                 pause = float(image.info.get("duration") or 0) / 1000
                 now += pause if pause >= SHORTEST else 0.1
@@ -106,7 +107,13 @@ def probe_picture(path: Path, limits: Limits) -> Picture | None:
                 )
             if not times:
                 raise InputError(f"{path.name}: none of {count} frames can be decoded", reason="no_frames")
-            return Picture(form, mode, width, height, tuple(times), now)
+            remarks = []
+            if len(times) < count:
+                remarks.append(f"The file is damaged: {len(times)} of {count} frames can be decoded.")
+            file.seek(-64, 2)  # an animation has more bytes than that
+            if form == "GIF" and not file.read().rstrip(b"\0").endswith(b";"):
+                remarks.append(f"The file is cut off after {len(times)} frames: its end mark is missing.")
+            return Picture(form, mode, width, height, tuple(times), now, tuple(remarks))
     raise AssertionError("unreachable")  # _failures_named never swallows
 
 

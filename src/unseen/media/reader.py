@@ -119,6 +119,7 @@ def open_media(path: str | Path, limits: Limits | None = None, *, threads: int |
         container=picture.format.lower(),
         codec=picture.format.lower(),
         sha256=digest,
+        warnings=list(picture.remarks),
         _source=picture,
     )
 
@@ -140,6 +141,8 @@ def _check_file(path: Path, limits: Limits) -> str:
             )
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except InputError:  # a ValueError too
+        raise
     except PermissionError as error:
         raise InputError(f"{path}: permission denied; make the file readable", reason="permission") from error
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -24,9 +24,9 @@ from unseen.types import InputError
 
 __all__ = ["VideoIndex", "index_video", "read_video"]
 
-# FFmpeg writes its complaints to stderr; ours are in `Media.warnings`.
-# None, not PANIC: any level installs a callback that takes the GIL in FFmpeg's threads, which deadlocks when a
-# codec context is freed (by a thread that holds the GIL and waits for them). None needs no GIL.
+# FFmpeg stays silent; what matters is in `Media.warnings`. None, the default, not PANIC: any level installs
+# a callback that takes the GIL in FFmpeg's threads, which deadlocks when a codec context is freed by a thread
+# that holds the GIL and waits for them.
 av.logging.set_level(None)
 
 # Containers only: playlists (hls, concat, dash) name other files and addresses, which FFmpeg would open.
@@ -34,6 +34,8 @@ CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,mxf,nut,ivf,dv,h264,hevc,"
     "mjpeg,rm,wtv,swf,gxf,y4m,yuv4mpegpipe,vob"
 )
+# After a jump, others (MPEG program streams, raw streams) give frames stamps that are off by some frames.
+SEEKABLE = ("mov", "matroska", "avi", "mpegts", "flv", "asf")
 WORTH_SEEKING = 12  # frames; a seek costs about as much as decoding this many
 
 
@@ -137,6 +139,8 @@ def index_video(path: Path, limits: Limits, *, threads: int | None = None) -> Vi
                     raise InputError(
                         f"{path.name}: more than {limits.frames:,} frames; cut it", reason="too_large"
                     )
+        except InputError:  # a ValueError too
+            raise
         except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
             remarks.append(
                 f"Reading stopped after {len(stamps)} frames ({type(error).__name__}): the file is damaged."
@@ -207,6 +211,8 @@ def read_video(
     """
     try:
         yield from _Walk(path, index, wanted, remarks).frames()
+    except InputError:  # a ValueError too
+        raise
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         remarks.append(f"Decoding stopped early ({type(error).__name__}): the file is damaged.")
 
@@ -220,7 +226,7 @@ class _Walk:
         self.stamps: list[int] = index.stamps.tolist()
         self.keys: list[int] = index.keys.tolist()
         self.next = 0  # the goal we are walking to
-        self.seeking = len(self.keys) > 1
+        self.seeking = index.container in SEEKABLE and len(self.keys) > 1
         self.astray = False  # a jump landed behind its goal
         self.broken = 0  # packets that could not be decoded
 
