@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from unseen.forge.family import Family
@@ -12,28 +13,27 @@ from unseen.types import InputError
 
 __all__ = ["FAMILIES", "families", "family"]
 
-FAMILIES = ("swap", "poisson", "reenact", "autoencode", "texture", "restore", "sbi")
+_CLASSES = {  # in the order in which they are shown
+    "swap": ("unseen.forge.swap", "Swap"),
+    "poisson": ("unseen.forge.poisson", "Poisson"),
+    "reenact": ("unseen.forge.reenact", "Reenact"),
+    "autoencode": ("unseen.forge.autoencode", "Autoencode"),
+    "texture": ("unseen.forge.texture", "Texture"),
+    "restore": ("unseen.forge.restore", "Restore"),
+    "sbi": ("unseen.forge.selfblend", "SelfBlended"),
+}
+FAMILIES = tuple(_CLASSES)
 
 
 def families() -> dict[str, Callable[..., Family]]:
-    """Return the class of each family, in the order in which they are shown."""
-    from unseen.forge.autoencode import Autoencode
-    from unseen.forge.poisson import Poisson
-    from unseen.forge.reenact import Reenact
-    from unseen.forge.restore import Restore
-    from unseen.forge.selfblend import SelfBlended
-    from unseen.forge.swap import Swap
-    from unseen.forge.texture import Texture
+    """Return the class of each family."""
+    return {name: _load(name) for name in FAMILIES}
 
-    return {
-        "swap": Swap,
-        "poisson": Poisson,
-        "reenact": Reenact,
-        "autoencode": Autoencode,
-        "texture": Texture,
-        "restore": Restore,
-        "sbi": SelfBlended,
-    }
+
+def _load(name: str) -> Callable[..., Family]:
+    module, kind = _CLASSES[name]
+    found: Callable[..., Family] = getattr(import_module(module), kind)
+    return found
 
 
 def family(name: str, strengths: Mapping[str, Any] | None = None) -> Family:
@@ -54,7 +54,7 @@ def family(name: str, strengths: Mapping[str, Any] | None = None) -> Family:
             + f"; expected some of {', '.join(FAMILIES)}",
             reason="unknown_family",
         )
-    kind = families()[name]
+    kind = _load(name)
     known = list(inspect.signature(kind).parameters)
     for word in strengths or {}:
         if word not in known:
