@@ -50,48 +50,51 @@ def full_names(value: Any) -> Any:
     return known_classes().get(value, value) if isinstance(value, str) else value
 
 
+_KINDS = {
+    "detector": DetectorSlots,
+    "data": DataSettings,
+    "schedule": Schedule,
+    "trainer": TrainerSettings,
+}
+# What jsonargparse says of a wrong key in a section, in a class's arguments, or on the command line.
+_WRONG_KEY = re.compile(
+    r"Group '(?P<group>\w+)' does not accept option '(?P<in_group>\w+)"
+    r"|class_path[ =]'(?P<owner>[\w.]+)'.*Option '(?P<of_owner>\w+)[\w.]*' is not accepted"
+    r"|Option '(?P<of_callable>\w+)[\w.]*' is not accepted.*class_path='(?P<callable>[\w.]+)'"
+    r"|unrecognized arguments: --(?P<option_group>\w+)\.(?P<option>[\w.]+)"
+    r"|Option '(?P<section>\w+)[\w.]*' is not accepted|unrecognized arguments: --(?P<option_section>\w+)"
+)
+
+
 def explain_error(error: Exception, origin: str) -> InputError:
     """Say what is wrong with a recipe in one line: the key, and what looks like it."""
     message = " ".join(str(error).split())
-    wrong = re.search(r"[Oo]ption '([\w.+]+)' is not accepted|not accept option '([\w.+]+)'", message)
-    name = re.search(r"dot import path string: (\S+)", message)
-    candidates: list[str] = []
-    if wrong:
-        key = (wrong[1] or wrong[2]).split(".")[0]
-        owner = re.search(r"class_path '([\w.]+)'|class_path='([\w.]+)'", message)
-        group = re.search(r"Group '(\w+)'", message)
-        kinds = {
-            "detector": DetectorSlots,
-            "data": DataSettings,
-            "schedule": Schedule,
-            "trainer": TrainerSettings,
-        }
-        if owner:
-            where, _, attribute = (owner[1] or owner[2]).rpartition(".")
-            candidates = list(
-                inspect.signature(getattr(importlib.import_module(where), attribute)).parameters
-            )
-            message = f"{attribute} takes no {key!r}"
-        elif group:
-            candidates = [f.name for f in fields(kinds[group[1]])] if group[1] in kinds else []
-            message = f"`{group[1]}` has no key {key!r}"
-        else:
-            candidates = list(SECTIONS)
-            message = f"there is no key {key!r}"
-        candidates = [
-            known for known in candidates if known not in ("self", "backbone", "params")
-        ] or candidates
-    elif name:
-        key = name[1]
-        candidates = list(known_classes())
+    unknown = re.search(r"dot import path string: (\S+)", message)
+    if unknown:
+        key, candidates = unknown[1], list(known_classes())
         place = re.search(r'Parser key "([\w.]+)"', message)
         message = f"{place[1] if place else 'a class_path'}: there is no class {key!r}"
+    elif found := _WRONG_KEY.search(message):
+        key, candidates, message = _wrong_key(found)
     else:
         return InputError(f"{origin}: {message}")
     near = difflib.get_close_matches(key, candidates, 3, 0.5)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else f"expected one of {', '.join(sorted(candidates)[:16])}"
-    )
+    hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(candidates[:16])}"
     return InputError(f"{origin}: {message}; {hint}", reason="unknown_key")
+
+
+def _wrong_key(found: re.Match[str]) -> tuple[str, list[str], str]:
+    """Return the key, those that would be right, and what to say."""
+    owner, group = found["owner"] or found["callable"], found["group"] or found["option_group"]
+    if owner:
+        key = found["of_owner"] or found["of_callable"]
+        module, _, name = owner.rpartition(".")
+        accepted = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        left = [known for known in accepted if known not in ("self", "backbone", "params")]
+        return key, left, f"{name} takes no {key!r}"
+    if group:
+        key = (found["in_group"] or found["option"]).split(".")[-1]
+        left = [f.name for f in fields(_KINDS[group])] if group in _KINDS else []
+        return key, left, f"`{group}` has no key {key!r}"
+    key = found["section"] or found["option_section"]
+    return key, list(SECTIONS), f"there is no key {key!r}"

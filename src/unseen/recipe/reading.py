@@ -135,7 +135,7 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
                 f"{origin}: `detector: {missing}:` is missing; see recipes/tiny.yaml for a small one"
             )
     parser = _parser(frozenset(SECTIONS))
-    arguments = [_option(text) for text in overrides]
+    arguments = [_option(text) for text in _joined(overrides)]
     try:
         parsed = parser.parse_object(full_names(settings))
         if arguments:
@@ -148,7 +148,9 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 def _parser(sections: frozenset[str]) -> Any:
     """Return a parser of these sections; it is cheap, and jsonargparse's own state is not shared."""
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, prog="recipe", add_help=False)
+    parser = jsonargparse.ArgumentParser(
+        exit_on_error=False, prog="recipe", add_help=False, allow_abbrev=False
+    )
     for name, kind in (
         ("detector", DetectorSlots),
         ("data", DataSettings),
@@ -157,6 +159,8 @@ def _parser(sections: frozenset[str]) -> Any:
     ):
         if name in sections:
             parser.add_class_arguments(kind, name)
+    if "data" in sections:  # as a call, which can be written down; a built object could not
+        parser.set_defaults({"data.sampler": {"class_path": "unseen.data.samplers.Shuffled"}})
     if "optimizer" in sections:
         adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-4}}
         parser.add_argument("--optimizer", type=Optimizer, default=adam)
@@ -165,6 +169,17 @@ def _parser(sections: frozenset[str]) -> Any:
     if "seed" in sections:
         parser.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Bring `--key value`, which a shell hands over as two words, to `--key=value`."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and not word.startswith("--"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _option(text: str) -> str:

@@ -34,6 +34,7 @@ class Course:
         loggers: Where numbers go.
         progress: What a person sees.
         writes: False in all processes but the first.
+        rows: Says which rows are learned from, so that a run is not resumed on others.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Course:
         loggers: Iterable[Logger],
         progress: TrainingProgress,
         writes: bool = True,
+        rows: str = "",
     ) -> None:
         self.folder, self.validate = folder, validate
         self.val_every, self.save_every, self.log_every = val_every, save_every, log_every
         self.patience, self.loggers, self.progress, self.writes = patience, list(loggers), progress, writes
+        self.rows = rows
         self.best_auc, self.best_step, self.waited = float("-inf"), 0, 0
         self.stopped = False
         self.history: list[dict[str, float]] = []
@@ -96,6 +99,7 @@ class Course:
         """Write all that the next steps depend on, in one piece or not at all."""
         state: dict[str, Any] = {
             "format": _FORMAT,
+            "rows": self.rows,
             "step": learner.step,
             "model": learner.model.state_dict(),
             "average": None if learner.average is None else learner.average.state_dict(),
@@ -121,6 +125,10 @@ class Course:
             state = torch.load(path, "cpu", weights_only=True)
             if state["format"] != _FORMAT:
                 raise InputError(f"{path}: format {state['format']}; this version reads {_FORMAT}")
+            if state["rows"] != self.rows:
+                raise InputError(
+                    f"{path}: was written while other rows were learned from; restore the manifest"
+                )
             learner.step = int(state["step"])
             learner.model.load_state_dict(state["model"])
             learner.optimizer.load_state_dict(state["optimizer"])

@@ -21,7 +21,9 @@ from torch import nn
 from unseen.checkpoint import LIST, RECIPE, same_recipe, save_run
 from unseen.data.dataset import FaceDataset
 from unseen.data.manifest import Manifest
+from unseen.data.transforms import AlignFace
 from unseen.evaluate.calibration import Calibration
+from unseen.evaluate.run import fingerprint
 from unseen.models.detector import Detector
 from unseen.recipe import DataSettings, Recipe, TrainerSettings
 from unseen.train.card import describe_data, write_card
@@ -72,6 +74,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
     training, validation = _records(data, recipe.origin)
     torch.manual_seed(draw_seed(recipe.seed))
     detector = recipe.detector(pretrained=False if resume else None)
+    _check_sizes(data, detector, recipe.origin)
     if recipe.init is not None and not resume:
         initialize(detector, recipe.init)
     if settings.channels_last:
@@ -103,6 +106,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
         loggers=[],
         progress=line,
         writes=first,
+        rows=fingerprint(training),
     )
     if resume:
         course.resume(learner)
@@ -112,7 +116,13 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
     if learner.step < steps and not course.stopped:
         loader = _training_loader(recipe, data, training, settings, learner.step, trainer)
         with line, _quiet():
-            trainer.fit(learner, loader)
+            try:
+                trainer.fit(learner, loader)
+            except InputError as error:
+                raise _without_traceback(error) from error
+            finally:
+                for logger in course.loggers:
+                    logger.finalize("finished")  # or its threads would outlive the run
     if not first:
         return out
     _finish(out, recipe, learner, course, judge, training, validation)
@@ -178,6 +188,16 @@ def _records(data: DataSettings, origin: str) -> tuple[list[FaceRecord], list[Fa
     if data.val_limit is not None and len(validation) > data.val_limit:
         validation = [validation[i * len(validation) // data.val_limit] for i in range(data.val_limit)]
     return training, validation
+
+
+def _check_sizes(data: DataSettings, detector: Detector, origin: str) -> None:
+    """A convolutional network would take any size, and quietly learn at another one than was meant."""
+    sizes = [t.size for t in data.transforms if isinstance(t, AlignFace)]
+    if sizes and sizes[-1] != detector.image_size:
+        raise InputError(
+            f"{origin}: AlignFace makes pictures of {sizes[-1]} pixels, the backbone takes "
+            f"{detector.image_size}; give both the same"
+        )
 
 
 def _lengths(
@@ -250,6 +270,12 @@ def _workers(data: DataSettings) -> int:
     return min(os.cpu_count() or 1, 8) if data.workers is None else data.workers
 
 
+def _without_traceback(error: InputError) -> InputError:
+    """Bring back the one line of an error that a worker process handed over with its whole traceback."""
+    name = f"{InputError.__module__}.{InputError.__name__}: "
+    return InputError(str(error).rpartition(name)[2].strip(), reason=error.reason)
+
+
 class _Judge:
     """Scores the validation rows, with fakes made by the sampler's synthesis if there are none among them."""
 
@@ -266,13 +292,18 @@ class _Judge:
     def scores(self, model: nn.Module) -> ValidationScores:
         """Score every validation face."""
         assert isinstance(model, Detector)
-        return score_validation(
+        found = score_validation(
             model,
             self._loader,
             device=next(model.parameters()).device,
             precision=self._settings.precision,
             channels_last=self._settings.channels_last,
         )
+        if not found.score.size:
+            raise InputError(
+                "no face of the validation split can be used; see the warnings above", reason="empty"
+            )
+        return found
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """Return the numbers of a validation."""

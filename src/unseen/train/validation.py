@@ -44,7 +44,7 @@ class ValidationScores:
         return {
             "val_auc": auc(self.score, self.label),
             "val_video_auc": auc(score, label),
-            "val_log_loss": float(np.logaddexp(0, signed).mean()),
+            "val_log_loss": float(np.logaddexp(0, signed).mean()) if signed.size else float("nan"),
         }
 
 

@@ -1,0 +1,70 @@
+"""Every recipe in recipes/ is read, built at full size, and learns for three steps with a tiny network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.train.faces import faces_file, tiny
+from unseen.data.manifest import Manifest
+from unseen.data.transforms import AlignFace
+from unseen.recipe import read_recipe
+from unseen.train.fit import train
+from unseen.types import FaceRecord, Label
+
+__all__ = ["faces_file", "tiny"]
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+
+def ids(path: Path) -> str:
+    return path.stem
+
+
+@pytest.fixture(scope="module")
+def labelled_file(faces_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The faces with every other one called a fake, for recipes that learn from known forgeries."""
+    from dataclasses import replace
+
+    records: list[FaceRecord] = []
+    for i, record in enumerate(Manifest.read(faces_file)):
+        fake = {"label": Label.FAKE, "method": "made", "source": record.path}
+        records.append(replace(record, **fake) if i % 2 else record)
+    folder = tmp_path_factory.mktemp("labelled")
+    Manifest.from_records(records, folder).write(folder / "faces.parquet")
+    return folder / "faces.parquet"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=ids)
+def test_recipe_builds_at_full_size_and_its_pictures_fit(path: Path) -> None:
+    recipe = read_recipe(path)
+    with torch.device("meta"):  # shapes only: B4 and Xception in no time
+        detector = recipe.detector(pretrained=False)
+    sizes = {t.size for t in recipe.data().transforms if isinstance(t, AlignFace)}
+    assert sizes == {detector.image_size}
+    assert read_recipe(recipe.expanded()).expanded() == recipe.expanded()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=ids)
+def test_recipe_takes_three_steps(path: Path, labelled_file: Path, tmp_path: Path) -> None:
+    settings = read_recipe(path).expanded()
+    size = {"name": "test_efficientnet", "image_size": 64, "pretrained": False, "drop_path_rate": 0.0}
+    settings["detector"]["backbone"]["init_args"] |= size
+    for transform in settings["data"]["transforms"]:
+        if transform["class_path"].endswith("AlignFace"):
+            transform["init_args"]["size"] = 64
+    settings["data"] |= {"manifest": str(labelled_file), "workers": 0}
+    settings["data"]["sampler"]["init_args"]["batch_size"] = 4
+    settings["trainer"] |= {"max_steps": 3, "accelerator": "cpu"}
+    recipe = read_recipe({**settings, "init": None})
+    out = train(recipe, tmp_path / "run")
+    weights = load_file(out / "weights.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    assert (out / "run.json").exists()
+
+
+def test_there_are_recipes() -> None:
+    assert {"tiny", "default_lite0", "sbi_effb4", "baseline_xception"} <= {path.stem for path in RECIPES}
