@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
+from unseen.forge.families import family as make_family
 from unseen.forge.family import Family, Portrait, Unforgeable
+from unseen.forge.shape import STILL, move, similarity
 from unseen.forge.warp import face_window
 from unseen.media.faces import FaceFinder, face_finder
 from unseen.media.frames import Limits
@@ -52,7 +54,7 @@ class ForgedClip:
 def forge_clip(
     target: str | Path,
     donor: Portrait | None,
-    family: Family | None,
+    family: Family | str | None,
     out: str | Path,
     *,
     crf: int = 23,
@@ -70,7 +72,8 @@ def forge_clip(
     Args:
         target: The clip.
         donor: Who lends the face, if the family needs somebody.
-        family: From `unseen.forge.families.family`; None re-encodes the clip as it is.
+        family: A family or its name; None re-encodes the clip as it is. By name, `reenact` adds the donor's
+            expression to the target's own (`own=1`), so that who speaks goes on speaking.
         out: The result, `.mp4`.
         crf: H.264's constant rate factor, 0 to 51; 23 is what public data sets call light compression.
         seed: Of everything random.
@@ -86,13 +89,19 @@ def forge_clip(
         raise InputError(f"{out}: a forged clip ends in .mp4", reason="format")
     if not 0 <= crf <= 51:
         raise InputError(f"{out.name}: crf {crf}; expected 0 to 51", reason="invalid")
+    if isinstance(family, str):
+        family = make_family(family, {"own": 1.0} if family == "reenact" else None)
+    if family is not None and family.needs_donor and donor is None:
+        raise InputError(f"{target.name}: {family.name} needs a donor; give a portrait", reason="no_donor")
     index = index_video(target, limits or Limits())
     warnings: list[str] = []
-    track = None
+    track: NDArray[np.float32] | None = None
+    calm: NDArray[np.float32] | None = None
     if family is not None:
         track = _track(target, index, finder or face_finder(), warnings)
         if not np.isfinite(track).any():
             raise InputError(f"{target.name}: no face in any frame", reason="no_face")
+        calm = _calm(track)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial.mp4")
     shadow = None if mask is None else Path(mask).with_name(f".{Path(mask).name}.partial.mkv")
@@ -105,12 +114,10 @@ def forge_clip(
                 points = None if track is None else track[frame.index]
                 if family is not None and points is not None and np.isfinite(points[:68]).all():
                     try:
-                        image, where, drawn = _forge(image, points, track, donor, family, seed)
+                        image, where, drawn = _forge(image, points, calm, donor, family, seed)
                         parameters = parameters or drawn
                         counts["forged"] += 1
                     except Unforgeable as error:
-                        if error.reason == "no_donor":
-                            raise
                         warnings.append(f"frame {number}: {error.reason}")
                 clip.write(image, index.stamps[frame.index])
                 region.write(where, index.stamps[frame.index])
@@ -169,6 +176,14 @@ def _track(path: Path, index: VideoIndex, finder: FaceFinder, warnings: list[str
     return smooth_track(track)
 
 
+def _calm(track: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the usual face of a clip: the median of its frames, each moved onto the first."""
+    faces = track[np.isfinite(track[:, :68]).all((1, 2))]
+    some = faces[:: max(1, len(faces) // 200)]
+    moved = [move(face, similarity(face[STILL], some[0][STILL])) for face in some]
+    return np.asarray(np.median(moved, axis=0), np.float32)
+
+
 def _frames(path: Path, index: VideoIndex, warnings: list[str]) -> Iterator[Any]:
     yield from read_video(path, index, np.arange(len(index.stamps)), warnings)
 
@@ -176,7 +191,7 @@ def _frames(path: Path, index: VideoIndex, warnings: list[str]) -> Iterator[Any]
 def _forge(
     image: NDArray[np.uint8],
     points: NDArray[np.float32],
-    track: NDArray[np.float32] | None,
+    calm: NDArray[np.float32] | None,
     donor: Portrait | None,
     family: Family,
     seed: int,
@@ -184,11 +199,7 @@ def _forge(
     """Forge the neighbourhood of the face and put it back."""
     low, high = points[:68].min(0), points[:68].max(0)
     window = face_window(points[:68], image.shape, 0.6 * float((high - low).max()))
-    rest = None
-    if track is not None:
-        calm = np.nanmedian(track - np.nanmean(track[:, :68], axis=1, keepdims=True), axis=0)
-        rest = (calm + points[:68].mean(0)).astype(np.float32)
-    portrait = Portrait(np.ascontiguousarray(window.of(image)), points - window.origin, rest=rest)
+    portrait = Portrait(np.ascontiguousarray(window.of(image)), points - window.origin, rest=calm)
     forged = family(portrait, donor, np.random.default_rng(seed))
     result, mask = image.copy(), np.zeros(image.shape[:2], np.float32)
     window.of(result)[:] = forged.image
@@ -239,7 +250,7 @@ class _Writer:
             start = float(
                 self.index.stamps[0] * self.index.time_base
             )  # of the picture, which now begins at 0
-            shift = round(start / float(stream.time_base))
+            shift = round(start / float(stream.time_base or 1))
             for packet in container.demux(stream):
                 if packet.dts is None or packet.size == 0:
                     continue

@@ -16,7 +16,15 @@ from unseen.forge.color import match_colors
 from unseen.forge.family import Forged, Portrait, Unforgeable, check_portrait, eye_distance
 from unseen.forge.shape import MEAN_FACE, STILL, move, similarity
 from unseen.forge.swap import open_lips
-from unseen.forge.warp import Window, face_window, fit_detail, read_through, soft_inside, triangle_map
+from unseen.forge.warp import (
+    Window,
+    face_window,
+    fit_detail,
+    grid_step,
+    read_through,
+    soft_inside,
+    triangle_map,
+)
 
 __all__ = ["Reenact", "displacement"]
 
@@ -52,7 +60,7 @@ class Reenact:
         *,
         strength: tuple[float, float] = (0.85, 1.15),
         own: float = 0.0,
-        least: float = 0.015,
+        least: float = 0.01,
         smooth: float = 0.035,
     ) -> None:
         self.strength, self.own, self.least, self.smooth = strength, own, least, smooth
@@ -125,7 +133,7 @@ def _animate(
         np.concatenate([new[:68], anchors]),
         np.concatenate([old[:68], anchors]),
         window,
-        step=3,
+        step=min(3, grid_step(unit)),
         smooth=smooth * unit,
         still=True,
     )

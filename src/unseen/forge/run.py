@@ -144,8 +144,8 @@ def plan(
     if needing and len(names) < 2:
         able = [name for name in FAMILIES if name in ("texture", "restore", "sbi")]
         raise InputError(
-            f"{_name(manifest)}: one identity only ({names[0]}); {', '.join(needing)} need a donor. Give faces "
-            f"of more people with their `identity`, or choose from {', '.join(able)}",
+            f"{_name(manifest)}: one identity only ({names[0]}); {', '.join(needing)} need a donor. Give "
+            f"faces of more people with their `identity`, or choose from {', '.join(able)}",
             reason="one_identity",
         )
     pool = [c for c, _ in reals]

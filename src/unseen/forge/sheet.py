@@ -1,4 +1,4 @@
-"""A contact sheet: one row a person, one column a family, so that a look tells whether a bench is any good."""
+"""A contact sheet: one row a person, one column a family, to see whether a bench is any good."""
 
 from __future__ import annotations
 

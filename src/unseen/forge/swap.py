@@ -11,7 +11,15 @@ from unseen.data.blend import alpha_blend
 from unseen.forge.color import match_colors
 from unseen.forge.family import Forged, Portrait, Unforgeable, check_portrait, eye_distance
 from unseen.forge.shape import mouth_opening, outline, turn
-from unseen.forge.warp import Window, face_window, fit_detail, read_through, soft_inside, triangle_map
+from unseen.forge.warp import (
+    Window,
+    face_window,
+    fit_detail,
+    grid_step,
+    read_through,
+    soft_inside,
+    triangle_map,
+)
 
 __all__ = ["Fitted", "Swap", "fit_donor", "open_lips"]
 
@@ -113,6 +121,8 @@ def fit_donor(
             reason="turned_away",
         )
     unit = eye_distance(target.landmarks)
+    if _fringe(donor, height):
+        height = 0.0  # hair cut off straight above the brows would be seen as another pair of them
     edge = outline(target.landmarks, height)
     window = face_window(edge, target.image.shape, 0.1 * unit)
     image, points = fit_detail(donor.image, donor.landmarks, unit / eye_distance(donor.landmarks))
@@ -120,7 +130,11 @@ def fit_donor(
     # The outline's upper part comes from the same brows and forehead in both, so that it fits on itself.
     above, theirs = edge[17:], outline(points, height)[17:]
     where = triangle_map(
-        np.concatenate([here, above]), np.concatenate([points[:68], theirs]), window, smooth=0.02 * unit
+        np.concatenate([here, above]),
+        np.concatenate([points[:68], theirs]),
+        window,
+        step=grid_step(unit),
+        smooth=0.02 * unit,
     )
     warped = np.asarray(read_through(image, where), np.uint8)
     under = np.ascontiguousarray(window.of(target.image), np.uint8)
@@ -132,6 +146,18 @@ def fit_donor(
         # Lips that were closed cannot be stretched into an open mouth: the target keeps its own inside.
         alpha = alpha * (1 - soft_inside(target.landmarks[_INNER_LIPS], window, erode=0, feather=0.04 * unit))
     return Fitted(window, warped, under, alpha)
+
+
+def _fringe(face: Portrait, height: float) -> bool:
+    """Whether hair hangs into the part of the forehead that would be taken along."""
+    above = outline(face.landmarks, height)[19:28].astype(int)  # the line above the brows, without its ends
+    nose = face.landmarks[27:31].astype(int)
+    tall, wide = face.image.shape[:2]
+    light = [
+        face.image[np.clip(p[:, 1], 0, tall - 1), np.clip(p[:, 0], 0, wide - 1)].mean(1)
+        for p in (above, nose)
+    ]
+    return bool(np.quantile(light[0], 0.3) < 0.6 * np.median(light[1]))
 
 
 def open_lips(points: NDArray[np.float32]) -> NDArray[np.float32]:

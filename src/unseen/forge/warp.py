@@ -19,7 +19,7 @@ from scipy.spatial import Delaunay, QhullError
 from unseen.forge.family import Unforgeable
 from unseen.forge.shape import move, similarity
 
-__all__ = ["Window", "face_window", "fit_detail", "read_through", "soft_inside", "triangle_map"]
+__all__ = ["Window", "face_window", "fit_detail", "grid_step", "read_through", "soft_inside", "triangle_map"]
 
 _Image = NDArray[np.uint8]
 _Mask = NDArray[np.float32]
@@ -123,6 +123,11 @@ def triangle_map(
     fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     fine += _affine_map(usual, window)
     return np.asarray(fine, np.float32)
+
+
+def grid_step(unit: float) -> int:
+    """Return how coarse a map's grid may be for a face with so many pixels between the eyes."""
+    return int(np.clip(round(unit / 24), 1, 4))
 
 
 def _affine_map(matrix: NDArray[np.float64], window: Window) -> NDArray[np.float32]:
