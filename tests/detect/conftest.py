@@ -16,7 +16,10 @@ RECIPE = {
         "backbone": {"class_path": "TimmBackbone", "init_args": {"name": "test_resnet", "image_size": 96}},
         "head": "BinaryHead",
     },
-    "data": {"transforms": [{"class_path": "AlignFace", "init_args": {"size": 96}}, {"class_path": "Flip"}]},
+    "data": {
+        "transforms": [{"class_path": "AlignFace", "init_args": {"size": 96}}, {"class_path": "Flip"}],
+        "sampler": {"class_path": "Balanced", "init_args": {"batch_size": 4}},
+    },
 }
 CARD = "# Tiny\n\nA **random** network for tests; it knows nothing.\n"
 

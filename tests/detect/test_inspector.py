@@ -216,11 +216,12 @@ def test_bad_files_give_a_verdict(inspector: Inspector, tmp_path: Path, make, re
     facts = strict(verdict.to_json())
     assert facts["probability"] is None
     assert facts["people"] == []
+    assert facts["model"] == "tiny"
     assert verdict.headline in verdict.to_html()
 
 
 def test_a_truncated_video_is_judged_with_a_warning(inspector: Inspector, clip_file, tmp_path: Path) -> None:
-    data = clip_file("long.mkv", frames=60).read_bytes()
+    data = clip_file("long.mkv", frames=200).read_bytes()
     verdict = inspector.inspect(written(tmp_path / "cut.mkv", data[: int(len(data) * 0.6)]))
     assert verdict.verdict == "real"
     assert verdict.warnings

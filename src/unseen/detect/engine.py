@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unseen.data.transforms import Transform, for_evaluation
-from unseen.evaluate.calibration import Calibration
 from unseen.explain.draw import fit_affine
 from unseen.types import FaceRecord, FaceSample, InputError
 
 if TYPE_CHECKING:
     from unseen.checkpoint import Run
     from unseen.detect.seeing import Sight
+    from unseen.evaluate.calibration import Calibration
 
 __all__ = ["Engine", "OnnxEngine", "TorchEngine", "load_engine"]
 
@@ -139,6 +139,9 @@ class OnnxEngine:
 
     def __init__(self, folder: Path, name: str, *, threads: int | None = None) -> None:
         import onnxruntime
+
+        # It brings scipy and polars: here that happens in the thread that loads, while faces are looked for.
+        from unseen.evaluate.calibration import Calibration
 
         facts = checked(folder)
         self.model = name

@@ -25,7 +25,6 @@ from unseen.detect.seeing import Gate, Look, Sight, look, look_ahead
 from unseen.detect.verdict import REASONS, Person, Verdict
 from unseen.media.faces import FaceFinder, face_finder
 from unseen.media.reader import Limits, Media, open_media
-from unseen.media.tracks import follow
 from unseen.types import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Inspector:
         finder: str | FaceFinder = "default",
         device: str = "auto",
         engine: Kind = "auto",
-        batch_size: int = 16,
+        batch_size: int = 8,
         limits: Limits | None = None,
         min_face: float = 48.0,
         min_blur: float = 15.0,
@@ -107,6 +106,7 @@ class Inspector:
         begun = time.perf_counter()
         verdict = self._judge(Path(path))
         verdict.file = str(path)
+        verdict.model = verdict.model or self._name()
         verdict.command = self._command(str(path))
         verdict.settings = {
             "frames": self.frames,
@@ -127,7 +127,7 @@ class Inspector:
         try:
             media = open_media(path, self.limits)
             loading = self._start_loading()
-            return self._examine(media)
+            return self._examine(media, loading)
         except Exception as error:
             if loading is not None and loading.done() and error is loading.exception():
                 raise  # the run is broken, not the file
@@ -137,7 +137,7 @@ class Inspector:
                 verdict.warnings = list(media.warnings)
             return verdict
 
-    def _examine(self, media: Media) -> Verdict:
+    def _examine(self, media: Media, loading: Future[Engine]) -> Verdict:
         looks: list[Look] = []
         waiting: list[Sight] = []
         pool: list[Sight] = []
@@ -146,14 +146,15 @@ class Inspector:
             waiting += seen.sights
             while len(waiting) >= self.batch_size:
                 batch, waiting = waiting[: self.batch_size], waiting[self.batch_size :]
-                pool = self._score(batch, pool)
+                pool = self._score(loading.result(), batch, pool)
         if not looks:
             raise InputError(f"{media.path}: no picture could be decoded", reason="no_frames")
         if waiting:
-            pool = self._score(waiting, pool)
-        # Only now, so that a file without faces is not told apart by a missing model.
-        engine = self.load()
+            pool = self._score(loading.result(), waiting, pool)
+        engine = loading.result()
         calibration = engine.calibration
+        from unseen.media.tracks import follow  # brings scipy, which the loading thread has imported by now
+
         tracks = [track.positions for track in follow([seen.faces for seen in looks])]
         people = people_of(looks, tracks, calibration)
         state, reason, worst = combine(people)
@@ -177,9 +178,8 @@ class Inspector:
         frames = media.frames(1 if media.kind == "image" else self.frames)
         return look_ahead(frames, lambda frame: look(frame, self.finder, self.gate))
 
-    def _score(self, batch: Sequence[Sight], pool: list[Sight]) -> list[Sight]:
+    def _score(self, engine: Engine, batch: Sequence[Sight], pool: list[Sight]) -> list[Sight]:
         """Score faces; return the most suspicious so far with their crops, and let the other crops go."""
-        engine = self.load()
         images, usable = [], []
         for sight in batch:
             try:
@@ -207,6 +207,12 @@ class Inspector:
             self._loading = thread.submit(load_engine, self.run, kind=self.engine, device=self.device)
             thread.shutdown(wait=False)
         return self._loading
+
+    def _name(self) -> str:
+        """How the run is called before it is loaded."""
+        if not isinstance(self.run, str | Path):
+            return self.run.name
+        return "default" if str(self.run) == "default" else Path(self.run).resolve().name
 
     def _command(self, path: str) -> str:
         """The command that gives this verdict again."""

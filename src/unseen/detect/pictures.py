@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose", "picture_all"]
 
+LEAST = 640  # pixels, longer side of the picture of a frame; smaller ones are enlarged
 FACE = 480  # pixels, longer side of the pictures of a face
 
 
@@ -110,6 +111,10 @@ def _frame(choice: Choice) -> bytes:
     assert picture is not None  # we wrote it
     canvas = np.ascontiguousarray(picture[..., ::-1], np.uint8)
     scale = choice.look.preview_scale
+    if max(canvas.shape[:2]) < LEAST:  # lines and letters would look coarse on a small frame
+        grow = LEAST / max(canvas.shape[:2])
+        canvas = np.asarray(cv2.resize(canvas, None, fx=grow, fy=grow), np.uint8)
+        scale *= grow
     own = choice.sight.sighting
     for other in choice.look.sightings:
         if other is not own:
