@@ -2,11 +2,11 @@
 
     python scripts/learn_face_model.py FOLDER src/unseen/forge/weights/face_model.npz
 
-FOLDER holds `<person>_neutral.jpg` and `<person>_smiling.jpg`, frontal, on a plain light background, as in the
-Face Research Lab London Set (DeBruine & Jones, CC BY 4.0, doi:10.6084/m9.figshare.5047666). What comes out is
-an appearance model (Cootes, Edwards & Taylor, PAMI 2001): mean and principal components of 98 points and of
-the picture brought to the mean points; no photograph. It takes some minutes, most of them for cutting the
-heads out of the background.
+FOLDER holds `<person>_neutral.jpg` and `<person>_smiling.jpg`, frontal, on a plain light background, as in
+the Face Research Lab London Set (DeBruine & Jones, CC BY 4.0, doi:10.6084/m9.figshare.5047666). What comes
+out is an appearance model (Cootes, Edwards & Taylor, PAMI 2001): mean and principal components of 98 points
+and of the picture brought to the mean points; no photograph. It takes some minutes, most of them for cutting
+the heads out of the background.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def main() -> None:
 
     # Shape and texture in one vector, so that what goes together in people goes together in samples.
     weight = np.sqrt(texture.var(0).sum() / shape.var(0).sum() / 4)
-    joint = np.concatenate([(shape - average).reshape(len(people), -1) * weight, texture - texture.mean(0)], 1)
+    joint = np.concatenate(
+        [(shape - average).reshape(len(people), -1) * weight, texture - texture.mean(0)], 1
+    )
     values, scores = np.linalg.eigh(joint @ joint.T)
     order = np.argsort(values)[::-1][: options.components]
     coordinates = scores[:, order] * np.sqrt(len(people) - 1)  # (P, K), unit variance
@@ -221,7 +223,10 @@ def to_texture(head: Array, alpha: Array, own: Array, points: Array, triangles: 
     source = to_pixels(np.concatenate([own, frame_points()]))
     place = mesh_map(points, source, triangles, (LAYOUT, LAYOUT))
     flat = np.dstack(
-        [cv2.remap(part, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for part in cv2.split(stack)]
+        [
+            cv2.remap(part, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for part in cv2.split(stack)
+        ]
     )
     half = cv2.resize(flat[..., 1:], (LAYOUT // 2, LAYOUT // 2), interpolation=cv2.INTER_AREA)
     return np.concatenate([flat[..., 0].ravel(), half.transpose(2, 0, 1).ravel()])

@@ -7,6 +7,7 @@ towards the camera. The head is a rough ellipsoid with a nose, which is enough f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -229,7 +230,8 @@ def expose(
 
 def _read(layer: _Float, place: _Float) -> _Float:
     return np.asarray(
-        cv2.remap(layer, place, None, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
+        cv2.remap(layer, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        np.float32,
     )
 
 
@@ -256,6 +258,7 @@ def _open_mouth(picture: _Float, points: _Points, amount: float) -> None:
         picture += (0.9 * cover)[..., None] * (np.array(color, np.float32) - picture)
 
 
+@lru_cache(maxsize=4)
 def _background(number: int, size: tuple[int, int], light: float) -> _Float:
     """Paint a wall, a studio sweep or a blurred room."""
     rng = np.random.default_rng([number, 3])
@@ -279,5 +282,7 @@ def _background(number: int, size: tuple[int, int], light: float) -> _Float:
             edge, depth, upright = rng.uniform(0, 1), rng.uniform(-45, 45), rng.random() < 0.7
             wall += (depth * ((x if upright else y) > edge))[..., None] + rng.uniform(-4, 4, 3)
         wall = cv2.GaussianBlur(wall, (0, 0), rng.uniform(0.004, 0.02) * max(size))
-    plaster = cv2.resize(rng.standard_normal((height // 3 + 1, width // 3 + 1)).astype(np.float32), (width, height))
+    plaster = cv2.resize(
+        rng.standard_normal((height // 3 + 1, width // 3 + 1)).astype(np.float32), (width, height)
+    )
     return np.asarray(np.clip(wall + 1.5 * plaster[..., None], 4, 250), np.float32)

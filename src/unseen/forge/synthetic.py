@@ -194,14 +194,22 @@ def _layers(seed: int, smile: int) -> Layers:
     # The neck is whatever hair and collars left of it: most of it is painted anew in the cheeks' colour.
     neck = np.clip((y - 0.9) / 0.5, 0, 1) * (1 - jaw) * 0.8
     shadow = 0.7 + 0.24 * np.clip((y - 1.5) / 1.2, 0, 1) - 0.16 * np.abs(x) ** 2
-    for plane, value in ((luma, cheek[0] * shadow), (blue, 0.8 * cheek[1] + 25.6), (red, 0.8 * cheek[2] + 25.6)):
+    for plane, value in (
+        (luma, cheek[0] * shadow),
+        (blue, 0.8 * cheek[1] + 25.6),
+        (red, 0.8 * cheek[2] + 25.6),
+    ):
         plane += neck * (value - plane)
     hair *= 1 - np.clip((y - 0.9) / 0.5, 0, 1)
     amount = cv2.resize(model.detail, (side, side), interpolation=cv2.INTER_LINEAR)
     luma *= 1 - 0.15 * hair
     luma += (1 - hair) * 0.35 * amount * _pores(rng, side) + hair * 0.1 * luma * _strands(rng, side)
     skin = np.dstack(
-        [luma + 1.402 * (red - 128), luma - 0.344 * (blue - 128) - 0.714 * (red - 128), luma + 1.772 * (blue - 128)]
+        [
+            luma + 1.402 * (red - 128),
+            luma - 0.344 * (blue - 128) - 0.714 * (red - 128),
+            luma + 1.772 * (blue - 128),
+        ]
     )
     head = np.maximum(matte / 255 * np.clip((1.3 - y) / 0.35, 0, 1), jaw)
     above = y < 2.0
@@ -262,10 +270,14 @@ def _strands(rng: np.random.Generator, side: int) -> _Float:
     angle = (np.arctan2(y + 1.0, x) / (2 * np.pi) + 0.5) * 1400
     radius = np.hypot(x, y + 1.0) * 10
     noise = rng.standard_normal((64, 1400)).astype(np.float32)
-    noise = cv2.GaussianBlur(noise, (0, 0), sigmaX=1.2, sigmaY=2.0)
+    combed = cv2.GaussianBlur(noise, (0, 0), sigmaX=1.2, sigmaY=2.0)
     wave = 8 * cv2.GaussianBlur(rng.standard_normal((side, side)).astype(np.float32), (0, 0), 25) * 50
     lines = cv2.remap(
-        noise, (angle + wave).astype(np.float32), radius.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+        combed,
+        (angle + wave).astype(np.float32),
+        radius.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_WRAP,
     )
     return np.asarray(lines / lines.std(), np.float32)
 
