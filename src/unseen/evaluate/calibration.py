@@ -27,18 +27,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from unseen.evaluate import calibration_file
 from unseen.evaluate.conformal import conformal_threshold, people_of, thin
-from unseen.evaluate.metrics import Floats, checked
-from unseen.evaluate.scores import ScoreTable
+from unseen.evaluate.metrics import Floats, checked, expit
 from unseen.types import InputError
+
+if TYPE_CHECKING:
+    from unseen.evaluate.scores import ScoreTable
 
 __all__ = ["Calibration", "fit_temperature"]
 
@@ -59,6 +59,8 @@ def fit_temperature(
         people: How many independent reals and fakes there are, for the targets.
         bias: Whether to fit an offset too.
     """
+    from scipy.optimize import minimize  # a second of start-up that a verdict does not need
+
     unit = float(np.std(score)) or 1.0  # the optimiser works on scores of about unit size
     z = score / unit
     target = np.where(label == 1, (people[1] + 1) / (people[1] + 2), 1 / (people[0] + 2))

@@ -15,8 +15,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
-from scipy.stats import rankdata
 
 from unseen.types import InputError
 
@@ -32,6 +30,7 @@ __all__ = [
     "class_accuracy",
     "ece",
     "eer",
+    "expit",
     "roc",
     "threshold_at_fpr",
     "tpr_at_fpr",
@@ -40,6 +39,15 @@ __all__ = [
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 EqualErrorMethod = Literal["mean", "fpr", "interpolate"]
+
+
+def expit(logit: ArrayLike) -> Floats:
+    """Return 1 / (1 + exp(-logit)) without overflow, by numpy alone.
+
+    Shape:
+        logit: (...,). Returns the same shape.
+    """
+    return np.asarray(np.exp(-np.logaddexp(0.0, -np.asarray(logit, np.float64))))
 
 
 class ROC(NamedTuple):
@@ -124,6 +132,8 @@ def auc(score: ArrayLike, label: ArrayLike) -> float:
     n_real = labels.size - n_fake
     if not n_fake or not n_real:
         return float("nan")
+    from scipy.stats import rankdata  # a second of start-up that a verdict does not need
+
     ranks = rankdata(scores)  # ties share their mean rank, which is what makes them count one half
     return float((ranks[labels == 1].sum() - n_fake * (n_fake + 1) / 2) / (n_fake * n_real))
 
