@@ -108,6 +108,7 @@ def test_saved_weights_are_the_moving_average(whole: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a new interpreter imports torch; on a busy machine that takes a minute
 def test_training_twice_gives_the_same_bits_with_any_number_of_workers(whole: Path, tmp_path: Path) -> None:
     recipe = read_recipe(whole / "recipe.yaml", ["data.workers=2"])
     assert same_bits(train(recipe, tmp_path / "again"), whole)
@@ -156,6 +157,7 @@ train(read_recipe(sys.argv[1]), sys.argv[2])
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a new interpreter imports torch; on a busy machine that takes a minute
 def test_resume_after_sigkill_ends_with_the_same_bits(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [
@@ -333,6 +335,7 @@ def test_lightning_keeps_quiet(tiny: Tiny, tmp_path: Path, capfd: pytest.Capture
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a new interpreter imports torch; on a busy machine that takes a minute
 @pytest.mark.ddp
 def test_two_processes_learn_what_one_does_with_twice_the_batches(tiny: Tiny, tmp_path: Path) -> None:
     recipe = tiny()
