@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 import unseen
 from unseen.data.transforms import Transform, for_evaluation
 from unseen.evaluate.calibration import Calibration
+from unseen.export import GRAPH, export_graph
 from unseen.models.detector import Detector
 from unseen.recipe import Recipe, read_recipe
 from unseen.types import InputError
@@ -73,6 +74,7 @@ def save_run(
     metrics: Mapping[str, Any] | None = None,
     card: str = "",
     data: Mapping[str, Any] | None = None,
+    graph: bool = False,
 ) -> Path:
     """Write a run folder; `run.json` comes last, so that a folder without it is an unfinished one.
 
@@ -84,6 +86,8 @@ def save_run(
         metrics: Anything JSON can hold.
         card: Markdown.
         data: Facts on the data that was learned from, anything JSON can hold.
+        graph: Write `graph.onnx` too, so that verdicts need no torch; a network that ONNX cannot say goes
+            without, and `run.json` says why.
 
     Returns:
         The folder.
@@ -97,11 +101,20 @@ def save_run(
     (folder / CALIBRATION).write_text((calibration or Calibration.uncalibrated()).to_json(), encoding="utf-8")
     (folder / METRICS).write_text(json.dumps(dict(metrics or {}), indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card or f"# {folder.name}\n", encoding="utf-8")
+    names = [WEIGHTS, RECIPE, CALIBRATION, METRICS, CARD]
+    (folder / GRAPH).unlink(missing_ok=True)
+    without = None
+    if graph:
+        try:
+            names.append(export_graph(detector, folder).name)
+        except InputError as error:
+            without = str(error)
     facts = {
         "unseen": unseen.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": {name: _digest(folder / name) for name in (WEIGHTS, RECIPE, CALIBRATION, METRICS, CARD)},
+        "files": {name: _digest(folder / name) for name in names},
         "data": dict(data or {}),
+        **({"no_graph": without} if without else {}),
     }
     (folder / LIST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return folder

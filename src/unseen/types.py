@@ -124,7 +124,7 @@ class FaceSample:
             )
 
         def carry(points: NDArray[np.float32]) -> NDArray[np.float32]:
-            return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+            return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
         regions = self.regions
         if regions is not None:

@@ -88,7 +88,7 @@ def tiny(faces_file: Path) -> Callable[..., dict]:
                 "workers": 0,
             },
             "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
-            "trainer": {"max_steps": 4, "accelerator": "cpu", "val_every": 2, "log_every": 1},
+            "trainer": {"max_steps": 4, "accelerator": "cpu", "val_every": 2, "log_every": 1, "graph": False},
         }
         for name, section in sections.items():
             if isinstance(section, dict) and isinstance(recipe.get(name), dict):

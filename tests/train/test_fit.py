@@ -342,7 +342,7 @@ def test_two_processes_learn_what_one_does_with_twice_the_batches(tiny: Tiny, tm
     recipe["detector"]["backbone"]["init_args"] |= {"name": "test_vit", "drop_rate": 0.0}  # no batch norm
     recipe["detector"]["head"] = "BinaryHead"
     recipe["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
-    recipe["trainer"] = {"max_steps": 3, "accelerator": "cpu"}
+    recipe["trainer"] = {"max_steps": 3, "accelerator": "cpu", "graph": False}
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe))
     script = tmp_path / "two.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -77,11 +77,15 @@ def list_inputs(
         InputError: nothing found (`missing`), a list without `path`, a bad label or source, two files of
             one data set with one video name; the message names file and row.
     """
-    defaults = {"label": label, "method": method, "split": split}
     found: dict[Path, InputFile] = {}
     for given in inputs:
         for item in _expand(str(given), dataset):
-            filled = replace(item, **{k: v for k, v in defaults.items() if getattr(item, k) is None})
+            filled = replace(
+                item,
+                label=label if item.label is None else item.label,
+                method=item.method or method,
+                split=item.split or split,
+            )
             if filled.method is None and filled.label is Label.REAL:
                 filled = replace(filled, method="real")
             found.setdefault(filled.path, filled)
@@ -180,7 +184,11 @@ def _name(path: Path, root: Path) -> str:
 def _tell_apart(items: Iterable[InputFile]) -> list[InputFile]:
     """Files that differ only in their suffix or folder get it back as part of the name."""
     items = list(items)
-    for spell in (lambda item: item.video + item.path.suffix, lambda item: item.path.as_posix().lstrip("/")):
+    spellings: list[Callable[[InputFile], str]] = [
+        lambda item: item.video + item.path.suffix,
+        lambda item: item.path.as_posix().lstrip("/"),
+    ]
+    for spell in spellings:
         count = Counter((item.dataset, item.video) for item in items)
         items = [replace(i, video=spell(i)) if count[i.dataset, i.video] > 1 else i for i in items]
     return items

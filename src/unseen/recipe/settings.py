@@ -123,6 +123,7 @@ class TrainerSettings:
         keep: Which weights the run folder gets, those of the best validation or the last.
         save_every: Optimizer steps between checkpoints, besides one after each validation.
         log_every: Optimizer steps between lines of the log.
+        graph: Write `graph.onnx` into the run folder, so that verdicts need no torch.
     """
 
     max_epochs: int | None = None
@@ -140,6 +141,7 @@ class TrainerSettings:
     keep: Literal["best", "last"] = "best"
     save_every: int | None = None
     log_every: int = 10
+    graph: bool = True
 
     def __post_init__(self) -> None:
         for name in (

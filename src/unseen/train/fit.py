@@ -345,7 +345,16 @@ def _finish(
             )
     facts = {"train": describe_data(training), "val": describe_data(validation)}
     card = write_card(out.resolve().name, recipe, facts, metrics, calibration)
-    save_run(out, detector, recipe, calibration=calibration, metrics=metrics, card=card, data=facts)
+    save_run(
+        out,
+        detector,
+        recipe,
+        calibration=calibration,
+        metrics=metrics,
+        card=card,
+        data=facts,
+        graph=recipe.trainer().graph,
+    )
 
 
 @contextmanager
