@@ -1,0 +1,105 @@
+"""`unseen detect`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unseen.cli.codes import FAILED, FAKE, OK
+from unseen.cli.show import add_verb, positive, watch
+from unseen.types import InputError
+
+if TYPE_CHECKING:
+    from unseen.detect.verdict import Verdict
+
+__all__ = ["add"]
+
+_CODES = """exit codes:
+  0  every file was inspected, whatever the verdict (with --fail-on-fake: and none is fake)
+  1  at least one file could not be inspected (its verdict is "error")
+  2  wrong usage, or a run that cannot be loaded
+  3  with --fail-on-fake: at least one file is fake
+"""
+_COLOURS = {"fake": "bold red", "real": "bold green", "inconclusive": "bold yellow"}
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    verb = add_verb(verbs, "detect", run, "Give a verdict with evidence on pictures and videos.", _CODES)
+    verb.add_argument("files", nargs="+", metavar="FILE", help="a picture, a video, a folder or a glob")
+    verb.add_argument(
+        "--run", default="default", dest="model", help="a run folder (default: the embedded model)"
+    )
+    verb.add_argument("--frames", type=positive, default=32, help="frames a video (default: 32)")
+    verb.add_argument("--report", type=Path, metavar="HTML", help="write a self-contained report")
+    verb.add_argument("--json", action="store_true", help="print one JSON list, an object a file")
+    verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    verb.add_argument(
+        "--engine", default="auto", choices=["auto", "onnx", "torch"], help="what runs the network"
+    )
+    verb.add_argument("--fail-on-fake", action="store_true", help="exit with 3 if a file is fake")
+
+
+def run(known: argparse.Namespace) -> int:
+    """Inspect the files and say what was found."""
+    from unseen.detect.inspector import Inspector
+    from unseen.detect.report import write_report
+
+    if known.report is not None and not known.report.resolve().parent.is_dir():
+        raise InputError(f"{known.report}: its folder does not exist; make it first", reason="missing")
+    inspector = Inspector(known.model, frames=known.frames, device=known.device, engine=known.engine)
+    files = [file for given in known.files for file in _media_files(given)]
+    verdicts: list[Verdict] = []
+    with watch("inspecting", "files") as report:
+        report(0, len(files))
+        for file in files:
+            verdicts.append(inspector.inspect(file))
+            report(len(verdicts), len(files))
+    if known.report is not None:
+        write_report(verdicts, known.report)
+    if known.json:
+        print(json.dumps([verdict.to_dict() for verdict in verdicts], indent=2, allow_nan=False))
+    else:
+        _say(verdicts, known.report)
+    if any(verdict.verdict == "error" for verdict in verdicts):
+        return FAILED
+    return FAKE if known.fail_on_fake and any(verdict.verdict == "fake" for verdict in verdicts) else OK
+
+
+def _media_files(given: str) -> list[Path]:
+    """Folders and globs become their files; anything else is a file, so that a bad name gets its verdict."""
+    path = Path(given)
+    if path.is_dir() or (not path.exists() and any(mark in given for mark in "*?[")):
+        from unseen.prepare.inputs import list_inputs
+
+        return [item.path for item in list_inputs([given])]
+    return [path]
+
+
+def _say(verdicts: list[Verdict], report: Path | None) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    out = Console(highlight=False, soft_wrap=True)
+    for verdict in verdicts:
+        line = Text(f"{verdict.file}: ")
+        line.append(verdict.headline, style=_COLOURS.get(verdict.verdict, "bold"))
+        if verdict.probability is not None and verdict.threshold is not None:
+            line.append(
+                f" (probability of fake {verdict.probability:.2f}, threshold {verdict.threshold:.2f})"
+            )
+        out.print(line)
+        out.print(Text(f"  {verdict.explanation}"))
+        if len(verdict.people) > 1:
+            for person in verdict.people:
+                said = "not judged" if person.probability is None else f"{person.probability:.2f}"
+                out.print(
+                    Text(f"  person {person.id}: {person.verdict}, {said}, {len(person.scored)} frames")
+                )
+        for warning in verdict.warnings:
+            out.print(Text(f"  note: {warning}", style="dim"))
+    if report is not None:
+        out.print(Text(f"Report: {report}"))
+    out.print(Text("A verdict is evidence, not proof.", style="dim"))

@@ -1,0 +1,76 @@
+"""`unseen evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unseen.cli.codes import OK
+from unseen.cli.show import add_verb, positive, watch
+from unseen.types import InputError
+
+if TYPE_CHECKING:
+    from unseen.evaluate.scores import ScoreTable
+
+__all__ = ["add"]
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    verb = add_verb(verbs, "evaluate", run, "Score a manifest with a run, or measure a table of scores.")
+    verb.add_argument("model", nargs="?", metavar="RUN", help="a run folder, or 'default'")
+    verb.add_argument("--manifest", type=Path, help="crops to score, from `unseen prepare`")
+    verb.add_argument("--split", default="test", help="rows to score; 'all' for every row (default: test)")
+    verb.add_argument("--scores", type=Path, help="measure this table (.parquet or .csv) instead of scoring")
+    verb.add_argument("--out", type=Path, help="where the scores go (default: ./scores_SPLIT.parquet)")
+    verb.add_argument("--batch-size", type=positive, default=32)
+    verb.add_argument("--workers", type=int, default=2, help="processes that read crops (default: 2)")
+    verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    verb.add_argument("--json", action="store_true", help="print the numbers as JSON")
+
+
+def run(known: argparse.Namespace) -> int:
+    """Measure, and print both levels."""
+    from unseen.evaluate.scores import ScoreTable
+    from unseen.evaluate.summary import summary, to_json, to_markdown
+
+    if known.scores is not None:
+        scores = ScoreTable.read(known.scores)
+    elif known.model is not None and known.manifest is not None:
+        scores = _score(known)
+    else:
+        raise InputError("evaluate: give a RUN and --manifest, or --scores TABLE", reason="usage")
+    numbers = summary(scores)
+    print(to_json(numbers) if known.json else to_markdown(numbers))
+    return OK
+
+
+def _score(known: argparse.Namespace) -> ScoreTable:
+    from unseen.checkpoint import load_run
+    from unseen.data.manifest import Manifest
+    from unseen.evaluate.run import score_records
+
+    manifest = Manifest.read(known.manifest)
+    if known.split != "all":
+        manifest = manifest.where(split=known.split)
+    records = manifest.records()
+    if not records:
+        raise InputError(
+            f"{known.manifest}: no rows of split '{known.split}'; name another with --split, or --split all",
+            reason="empty",
+        )
+    run = load_run(known.model)
+    card = {"run": run.name, "weights": run.digest, "manifest": known.manifest.name, "split": known.split}
+    with watch("scoring", "images") as report:
+        return score_records(
+            run.detector,
+            records,
+            run.transforms,
+            out=known.out or Path(f"scores_{known.split}.parquet"),
+            batch_size=known.batch_size,
+            workers=known.workers,
+            device=known.device,
+            card=card,
+            report=lambda done, _: report(done, len(records)),
+        )

@@ -1,0 +1,70 @@
+"""`unseen prepare`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from unseen.cli.codes import OK
+from unseen.cli.show import add_verb, positive, table, watch
+from unseen.types import Label
+
+__all__ = ["add"]
+
+
+def add(verbs: Any) -> None:
+    """Declare the verb."""
+    verb = add_verb(
+        verbs, "prepare", run, "Crop the faces of pictures and videos into a folder with a manifest."
+    )
+    verb.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or .csv lists")
+    verb.add_argument("--out", type=Path, required=True, help="folder for crops and manifest.parquet")
+    verb.add_argument("--label", choices=["real", "fake"], help="of every input that no list labels")
+    verb.add_argument("--dataset", help="name of the data set (default: the folder's)")
+    verb.add_argument("--method", help="who forged the fakes")
+    verb.add_argument("--split", help="train, val or test, for every input that no list gives one")
+    verb.add_argument("--frames", type=positive, default=32, help="frames a video (default: 32)")
+    verb.add_argument("--people", choices=["largest", "all"], default="largest", help="whom to keep")
+    verb.add_argument(
+        "--margin", type=float, default=0.6, help="around the face, in face sizes (default: 0.6)"
+    )
+    verb.add_argument("--max-side", type=positive, default=640, help="of a crop, pixels (default: 640)")
+    verb.add_argument("--min-size", type=positive, default=40, help="of a face, pixels (default: 40)")
+    verb.add_argument("--format", choices=["jpg", "png"], default="jpg", help="of the crops (default: jpg)")
+    verb.add_argument("--finder", choices=["default", "dlib", "mtcnn"], default="default")
+    verb.add_argument("--workers", type=positive, help="processes (default: one a core)")
+    verb.add_argument(
+        "--seconds-per-file", type=float, default=600.0, help="then it is dropped (default: 600)"
+    )
+
+
+def run(known: argparse.Namespace) -> int:
+    """Crop, and close with a table of what was kept, dropped and why."""
+    from unseen.prepare.inputs import list_inputs
+    from unseen.prepare.run import prepare
+    from unseen.prepare.work import CropRule
+
+    items = list_inputs(
+        known.inputs,
+        label=Label[known.label.upper()] if known.label else None,
+        dataset=known.dataset,
+        method=known.method,
+        split=known.split,
+    )
+    names = ("frames", "people", "margin", "max_side", "min_size", "format", "finder")
+    rule = CropRule(**{name: getattr(known, name) for name in names})
+    with watch("preparing", "files") as report:
+        made = prepare(
+            items,
+            known.out,
+            rule=rule,
+            workers=known.workers,
+            seconds_per_file=known.seconds_per_file,
+            report=report,
+        )
+    print(f"Manifest: {made.manifest}")
+    dropped = [(f"dropped: {reason}", number) for reason, number in made.dropped.items()]
+    table(("what", "rows"), [("kept", made.kept), *dropped])
+    print(f"{made.files} files looked at, {made.skipped} done before")
+    return OK

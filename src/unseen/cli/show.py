@@ -1,0 +1,72 @@
+"""What the verbs share: how they are declared, and progress and tables for a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["add_verb", "positive", "table", "watch"]
+
+
+def add_verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, epilog: str = ""
+) -> Any:
+    """Add a verb whose handler takes the parsed words and returns the exit code."""
+    verb = verbs.add_parser(
+        name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verb.set_defaults(run=run)
+    return verb
+
+
+def positive(text: str) -> int:
+    """Read a whole number above zero."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}; expected a number above zero")
+    return value
+
+
+@contextmanager
+def watch(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with rate and time left on the terminal; gives a function of (done, in all).
+
+    Args:
+        what: Such as `preparing`.
+        unit: What is counted, such as `files`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    start, first = time.monotonic(), -1
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None, rate="")
+
+        def report(done: int, total: int) -> None:
+            nonlocal first
+            first = done if first < 0 else first  # what an earlier run did says nothing about this one's rate
+            rate = (done - first) / max(time.monotonic() - start, 1e-9)
+            progress.update(task, completed=done, total=total, rate=f"{rate:.1f} {unit}/s")
+
+        yield report
+
+
+def table(columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
+    """Print a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(*columns)
+    for row in rows:
+        shown.add_row(*map(str, row))
+    Console().print(shown)
