@@ -18,7 +18,7 @@ from unseen.types import InputError
 @pytest.fixture(scope="module")
 def talking(clip_file: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip with a tone."""
-    silent = clip_file("silent.mp4", frames=10, size=(241, 321))
+    silent = clip_file("silent.mp4", frames=10, size=(240, 320))
     path = tmp_path_factory.mktemp("talking") / "clip.mp4"
     with av.open(str(silent)) as source, av.open(str(path), "w") as out:
         video = out.add_stream_from_template(source.streams.video[0])
@@ -69,9 +69,8 @@ def test_the_same_seed_gives_the_same_clip(talking: Path, people: list[Portrait]
         forge_clip(talking, people[0], "swap", tmp_path / f"{i}.mp4", seed=i // 2, finder=finder)
         for i in range(3)
     ]
-    content = [clip.path.read_bytes() for clip in made]
-    assert content[0] == content[1]
-    assert content[0] != content[2]
+    read = [np.stack([f.image for f in open_media(clip.path).frames(10)]).astype(int) for clip in made]
+    assert np.abs(read[0] - read[1]).mean() < 0.1 < np.abs(read[0] - read[2]).mean()
     assert made[0].parameters == made[1].parameters != made[2].parameters
 
 

@@ -10,7 +10,7 @@ from unseen.forge.check import Gate, check_forgery
 from unseen.forge.color import match_colors
 from unseen.forge.families import FAMILIES, families, family
 from unseen.forge.family import Forged, Portrait, Unforgeable, eye_distance
-from unseen.forge.poisson import Poisson
+from unseen.forge.poisson import Poisson, clone, membrane
 from unseen.forge.reenact import Reenact, displacement
 from unseen.forge.selfblend import SelfBlended
 from unseen.forge.shape import MEAN_FACE, mouth_opening
@@ -171,3 +171,27 @@ def test_families_are_found_by_name() -> None:
         family("poison")
     with pytest.raises(InputError, match="no strength 'blur'; expected some of height"):
         family("swap", {"blur": 1})
+
+
+def test_a_membrane_is_flat_between_equal_edges_and_linear_between_two() -> None:
+    inside = np.zeros((61, 81), np.float32)
+    inside[1:-1, 1:-1] = 1
+    flat = membrane(np.full((61, 81, 3), 7, np.float32), inside)
+    assert np.abs(flat - 7).max() < 1e-3
+    # Harmonic functions solve themselves: x, and x^2 - y^2.
+    y, x = np.mgrid[:61, :81].astype(np.float32) / 40
+    for wanted in (x, x * x - y * y):
+        edge = np.where(inside[..., None] > 0, 99, np.repeat(wanted[..., None], 3, 2)).astype(np.float32)
+        assert np.abs(membrane(edge, inside) - wanted[..., None]).max() < 0.12  # of a range of six
+
+
+def test_a_clone_keeps_the_sources_gradients_and_the_targets_surroundings(people: list[Portrait]) -> None:
+    source = people[0].image[60:190, 60:190]
+    target = np.clip(source.astype(int) // 2 + 60, 0, 255).astype(np.uint8)
+    inside = np.zeros((130, 130), np.float32)
+    cv2.circle(inside, (65, 65), 50, 1, -1)
+    made = clone(source, target, inside)
+    assert np.array_equal(made[inside == 0], target[inside == 0])
+    deep = cv2.erode(inside, np.ones((5, 5))) > 0
+    laplacian = [cv2.Laplacian(p.astype(np.float32), cv2.CV_32F) for p in (made, source)]
+    assert np.abs(laplacian[0] - laplacian[1])[deep].mean() < 1.5  # rounding to grey levels

@@ -66,7 +66,8 @@ def forge_clip(
     """Forge the largest face of every frame of a clip.
 
     Two passes over the file: the first finds landmarks, which are then smoothed over time; the second forges
-    and encodes, one frame in memory at a time. The family draws the same numbers for every frame. A real clip
+    and encodes, one frame in memory at a time. The family draws the same numbers for every frame. Pictures
+    are a function of the seed; the file's bytes are not quite, since libx264 wavers between runs. A real clip
     to stand beside the forged ones is made by the same path with `family=None`.
 
     Args:
@@ -222,7 +223,7 @@ class _Writer:
         self.video.pix_fmt = "yuv420p"
         self.video.options = {"crf": str(crf), "preset": "medium"}
         self.video.codec_context.time_base = index.time_base
-        self.video.codec_context.thread_count = 1  # the same bytes on every machine
+        self.video.codec_context.thread_count = 2
         with av.open(str(source)) as container:
             streams = container.streams.audio
             name = streams[0].codec_context.name if streams else None
@@ -254,12 +255,14 @@ class _Writer:
             for packet in container.demux(stream):
                 if packet.dts is None or packet.size == 0:
                     continue
+                # What sounded before the first picture goes; a decoder's run-up, which is negative, stays.
+                if 0 <= packet.dts < shift:
+                    continue
                 if packet.pts is not None:
                     packet.pts -= shift
                 packet.dts -= shift
-                if packet.dts >= 0:
-                    packet.stream = self.sound
-                    self.container.mux(packet)
+                packet.stream = self.sound
+                self.container.mux(packet)
         return self.said
 
     def __exit__(self, *error: object) -> None:
