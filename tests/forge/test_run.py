@@ -85,6 +85,8 @@ def test_no_person_is_in_two_splits_not_even_as_donor(bench: Path) -> None:
     assert rows.group_by("split").agg(pl.col("identity").n_unique())["identity"].min() >= 2
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_and_with_more_workers_it_ends_with_the_same_bytes(
     bench: Path, faces: Path, tmp_path: Path
 ) -> None:
