@@ -29,6 +29,8 @@ Row = dict[str, Any]
 # in what a forgery leaves of them alike; else "saved twice on one grid" would mean real.
 TRIM = 3
 
+LEARNED = frozenset({"autoencode", "texture", "restore"})  # families with a network
+
 
 @dataclass(frozen=True)
 class ForgeRule:
@@ -88,7 +90,7 @@ def work(job: Job, rule: ForgeRule, out: Path) -> list[Row]:
         if job.method == "real":
             return [_keep_real(job, target, out)]
         donor = None if job.donor is None else _portrait(job.donor)
-        forger = _forger(job.method, json.dumps(rule.strengths.get(job.method, {}), sort_keys=True))
+        forger = _forger(job.method, rule.strengths.get(job.method, {}))
         forged = forger(target, donor, np.random.default_rng(job.seed))
     except Unforgeable as error:
         return [dropped(job, error.reason, str(error))]
@@ -180,10 +182,14 @@ def _portrait(real: Real) -> Portrait:
     return Portrait(read_picture(real.path), real.landmarks, real.identity, real.path, real.rest)
 
 
-@lru_cache(maxsize=16)
-def _forger(name: str, strengths: str) -> Family:
+def _forger(name: str, strengths: dict[str, Any]) -> Family:
+    """Return a fresh family: what one has learned for earlier jobs must not show in this one's bytes."""
     cv2.setNumThreads(1)  # the processes already fill the cores
-    return family(name, json.loads(strengths))
+    if name in LEARNED:
+        import torch
+
+        torch.set_num_threads(1)  # also because sums depend on how they are shared out
+    return family(name, strengths)
 
 
 @lru_cache(maxsize=1)
