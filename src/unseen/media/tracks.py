@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from unseen.media.faces import Face
 
@@ -75,10 +74,10 @@ def follow(
             score = likeness(boxes, np.stack([face.box for face in faces]))
             # What may not be paired is worth nothing, so that the best pairing never buys it.
             worth = np.where(score >= least_likeness, score, 0.0)
-            for row, column in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
+            for row, column in _best_pairs(worth):
                 if worth[row, column] > 0:
-                    open_tracks[row].positions.append((now, int(column)))
-                    free.discard(int(column))
+                    open_tracks[row].positions.append((now, column))
+                    free.discard(column)
         tracks.extend(Track(0, [(now, position)]) for position in sorted(free))
 
     def area(track: Track) -> float:
@@ -88,3 +87,16 @@ def follow(
     for position, track in enumerate(tracks):
         track.id = position
     return tracks
+
+
+def _best_pairs(worth: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Pair rows with columns so that the sum is largest."""
+    if min(worth.shape) == 1:  # nearly every video: no second of start-up for scipy
+        row, column = np.unravel_index(int(worth.argmax()), worth.shape)
+        return [(int(row), int(column))]
+    from scipy.optimize import linear_sum_assignment
+
+    return [
+        (int(row), int(column))
+        for row, column in zip(*linear_sum_assignment(worth, maximize=True), strict=True)
+    ]
