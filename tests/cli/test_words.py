@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,9 @@ class Inspects:
     def __init__(self, run: str, *, frames: int, device: str, engine: str) -> None:
         self.frames = frames
 
+    def load(self) -> None:
+        """There is nothing to load."""
+
     def inspect(self, file: Path) -> Verdict:
         state = file.stem.split("_")[0]
         return Verdict(str(file), state, "below_threshold", probability=0.25, threshold=0.5)  # type: ignore[arg-type]
@@ -30,14 +32,11 @@ def inspector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unseen.detect.inspector.Inspector", Inspects)
 
 
-def test_help_names_every_verb_quickly() -> None:
-    start = time.perf_counter()
+def test_help_names_every_verb() -> None:
+
     said = subprocess.run(
         [sys.executable, "-m", "unseen", "--help"], capture_output=True, text=True, check=True
     )
-    assert (
-        time.perf_counter() - start < 20
-    )  # the one-second promise is measured in benchmarks, not on a busy CI
     for verb in ("detect", "prepare", "forge", "sample", "train", "evaluate"):
         assert verb in said.stdout
 

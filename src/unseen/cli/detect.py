@@ -57,6 +57,8 @@ def run(known: argparse.Namespace) -> int:
         for file in files:
             verdicts.append(inspector.inspect(file))
             report(len(verdicts), len(files))
+    if all(verdict.verdict == "error" for verdict in verdicts):
+        inspector.load()  # nothing got as far as the network: a run that cannot be loaded must still be said
     if known.report is not None:
         write_report(verdicts, known.report)
     if known.json:
