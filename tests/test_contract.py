@@ -140,6 +140,7 @@ def test_the_picture_is_not_written_to(detector: Detector) -> None:
     assert torch.equal(faces.image, before)
 
 
+@pytest.mark.slow
 def test_a_higher_score_means_a_more_likely_fake(detector: Detector) -> None:
     """A few steps on one batch must raise the fakes over the reals, whatever the head's logits mean."""
     faces = batch(detector.image_size)

@@ -63,6 +63,7 @@ def test_a_forged_clip_keeps_its_sound_its_times_and_its_surroundings(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_clip(talking: Path, people: list[Portrait], tmp_path: Path) -> None:
     finder = RetinaFaceMesh(threads=1)
     made = [
