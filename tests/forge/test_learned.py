@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from unseen.forge.autoencode import Autoencode, bend
+from unseen.forge.autoencode import LEARNED, Autoencode, bend, swap_face, train_swapper
+from unseen.forge.autoencode import MIDDLE as SWAP_MIDDLE
+from unseen.forge.autoencode import REACH as SWAP_REACH
 from unseen.forge.family import Portrait, Unforgeable, eye_distance
-from unseen.forge.patch import cut_patch, patch_matrix
+from unseen.forge.patch import cut_patch, patch_matrix, read_weights
 from unseen.forge.restore import MIDDLE, REACH, Restore, leave_replica, remake
 from unseen.forge.synthetic import Scene, synthesise
 from unseen.forge.texture import MOUTH_SIZE, Texture, remake_mouth
@@ -187,17 +189,20 @@ def test_a_group_is_trained_once(tmp_path: Path) -> None:
         maker.learn(people[:1])
 
 
-def test_the_swap_brings_the_donors_face(pair: tuple[Portrait, Portrait]) -> None:
-    """After a short training the pasted face is nearer to the donor's than the target's own is."""
-    dark, light = synthesise(3, scene=Scene()), synthesise(10, scene=Scene())
-    maker = Autoencode(iterations=80, color=(0.0, 0.0))
-    made = maker(light, dark, rng())
+def test_the_swap_brings_the_donors_face() -> None:
+    """After a short training what is drawn is more like the donor's face than like the target's."""
+    both = [synthesise(seed, scene=Scene()) for seed in (3, 10)]
+    size = (LEARNED, LEARNED)
+    faces = [cut_patch(p.image, patch_matrix(p.landmarks, size, SWAP_MIDDLE, SWAP_REACH), size) for p in both]
+    network = train_swapper(faces, [0, 1], 2, iterations=80, start=read_weights("swap.safetensors"))
 
-    def inner(portrait: Portrait, image: np.ndarray) -> np.ndarray:
-        matrix = patch_matrix(portrait.landmarks, (48, 48), (0.0, 0.5), 1.8)
-        patch = cut_patch(image, matrix, (48, 48)).astype(float)
-        return cv2.GaussianBlur(patch, (0, 0), 1.5)
+    def features(face: np.ndarray) -> np.ndarray:
+        # Brightness and slow shading are the target's own, and meant to be; what is finer tells who it is.
+        grey = cv2.GaussianBlur(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.5)
+        grey -= cv2.GaussianBlur(grey, (0, 0), 10)
+        return grey[LEARNED // 5 : -LEARNED // 5, LEARNED // 5 : -LEARNED // 5].ravel()
 
-    donor = inner(dark, dark.image)
-    before, after = (np.abs(inner(light, p) - donor).mean() for p in (light.image, made.image))
-    assert after < 0.75 * before
+    for target, donor in ((0, 1), (1, 0)):
+        made = features(swap_face(network, faces[target], donor))
+        to_donor, to_target = (np.corrcoef(made, features(faces[who]))[0, 1] for who in (donor, target))
+        assert to_donor > 0.7 and to_donor > to_target + 0.05, (to_donor, to_target)

@@ -34,8 +34,8 @@ __all__ = ["Autoencode", "train_swapper"]
 
 _Image = NDArray[np.uint8]
 
-MIDDLE, REACH = (0.0, 0.48), 2.6  # eye distances: what the network sees of a head
-LEARNED = 64  # pixels, the size of the weights that are shipped
+MIDDLE, REACH = (0.0, 0.58), 2.4  # eye distances: what the network sees of a head
+LEARNED = 80  # pixels, the size of the weights that are shipped
 RECIPE = 1  # part of the cache's key: raise it when training changes
 
 
@@ -46,7 +46,7 @@ class Autoencode:
     swap among them is then free.
 
     Args:
-        size: Side of the network's faces, pixels; any but 64 starts from nothing and wants 500 iterations.
+        size: Side of the network's faces, pixels; any but 80 starts from nothing and wants 500 iterations.
         iterations: Training steps for a pair; a group takes a third more for each further person.
         batch: Faces a step.
         cache: Folder in which trained networks are kept; None keeps them in this process only.
@@ -63,8 +63,8 @@ class Autoencode:
     def __init__(
         self,
         *,
-        size: int = 64,
-        iterations: int = 120,
+        size: int = LEARNED,
+        iterations: int = 200,
         batch: int = 8,
         cache: str | Path | None = None,
         seed: int = 0,
@@ -135,7 +135,7 @@ class Autoencode:
         unit = eye_distance(target.landmarks)
         edge = outline(target.landmarks, drawn["height"])
         window = face_window(edge, target.image.shape, 0.1 * unit)
-        alpha = soft_inside(edge, window, erode=0.04 * unit, feather=drawn["feather"] * unit)
+        alpha = soft_inside(edge, window, erode=0.09 * unit, feather=drawn["feather"] * unit)
         image, mask = paste_patch(
             target.image, target.landmarks, patch, matrix, window, alpha, color=drawn["color"]
         )
@@ -206,6 +206,7 @@ def train_swapper(
     batch: int = 8,
     seed: int = 0,
     rate: float = 2e-3,
+    cross: float = 1.0,
     device: str = "auto",
     start: dict[str, Tensor] | None = None,
 ) -> SharedEncoder:
@@ -219,6 +220,8 @@ def train_swapper(
         batch: Faces a step; people take turns.
         seed: The same seed gives the same network on the same machine.
         rate: Highest learning rate.
+        cross: Weight of a swapped face's features being the other's; 0 is the original recipe, which with a
+            few photographs a person lets the target's own features through.
         device: `auto`, `cpu` or `cuda`.
         start: Weights of a network of the same size to start from, of however many people.
 
@@ -251,16 +254,27 @@ def train_swapper(
         weight = torch.from_numpy(_middle_weight(faces[0].shape[0])).to(device)
         for step in range(iterations):
             who = (np.arange(batch) + step * batch) % people
-            shown = [bend(faces[int(rng.choice(belong[person]))], rng) for person in who]
-            bent, straight = (
+            other = (who + rng.integers(1, people, batch)) % people
+            shown = []
+            for mine, theirs in zip(who, other, strict=True):
+                seed = int(rng.integers(2**62))  # both are moved alike
+                pair = (faces[int(rng.choice(belong[person]))] for person in (mine, theirs))
+                one, two = (bend(face, np.random.default_rng(seed)) for face in pair)
+                shown.append((one[0], one[1], two[1]))
+            bent, straight, wanted = (
                 torch.from_numpy(np.stack(side)).to(device).permute(0, 3, 1, 2).float() / 255
                 for side in zip(*shown, strict=True)
             )
-            drawn = network(bent, torch.from_numpy(who).to(device))
+            code = network.encode(bent - 0.5)
+            drawn = network.decode(code, torch.from_numpy(who).to(device))
+            swapped = network.decode(code, torch.from_numpy(other).to(device))
             loss = ((drawn - straight).abs() * weight).mean()
             # Differences of neighbours keep eyes and lips from melting; the mean alone settles for a blur.
+            # Of a swapped face they are all that is asked for: its features are to be the other's, whatever
+            # the code let through, and its light the target's.
             for axis in (2, 3):
                 loss = loss + (drawn.diff(dim=axis) - straight.diff(dim=axis)).abs().mean()
+                loss = loss + cross * (swapped.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -277,13 +291,13 @@ def bend(face: _Image, rng: np.random.Generator) -> tuple[_Image, _Image]:
         face: (S, S, 3) uint8. Returns two of the same.
     """
     side = face.shape[0]
-    grid = rng.normal(0, 0.035 * side, (5, 5, 2)).astype(np.float32)
+    grid = rng.normal(0, 0.02 * side, (5, 5, 2)).astype(np.float32)
     flow = cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)
     middle = (side - 1) / 2
     turn = np.asarray(
-        cv2.getRotationMatrix2D((middle, middle), rng.normal(0, 4), rng.uniform(0.95, 1.05)), np.float64
+        cv2.getRotationMatrix2D((middle, middle), rng.normal(0, 2), rng.uniform(0.98, 1.02)), np.float64
     )
-    turn[:, 2] += rng.normal(0, 0.02 * side, 2)
+    turn[:, 2] += rng.normal(0, 0.01 * side, 2)
     y, x = np.mgrid[:side, :side]
     place = move(np.stack([x, y], -1).reshape(-1, 2).astype(np.float64), turn).reshape(side, side, 2)
     # A mirrored face would be another person; light is not who somebody is.

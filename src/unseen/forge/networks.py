@@ -26,7 +26,7 @@ class SharedEncoder(nn.Module):
         code: Length of what passes from the encoder to a decoder; small, so that identity has no room.
     """
 
-    def __init__(self, people: int, *, size: int = 64, width: int = 16, code: int = 64) -> None:
+    def __init__(self, people: int, *, size: int = 80, width: int = 16, code: int = 48) -> None:
         super().__init__()
         self.grid = size // 8
         deep = 4 * width
@@ -61,7 +61,10 @@ class SharedEncoder(nn.Module):
         Shape:
             image: (B, 3, S, S) in [0, 1]. person: (B,) int64. Returns (B, 3, S, S), about [0, 1].
         """
-        code = self.encode(image - 0.5)  # (B, code)
+        return self.decode(self.encode(image - 0.5), person)
+
+    def decode(self, code: Tensor, person: Tensor) -> Tensor:
+        """Draw codes (B, code) as the given people (B,) would look; see `forward`."""
         own = torch.bmm(code[:, None], self.own_weight[person])[:, 0] + self.own_bias[person]
         drawn: Tensor = self.draw(own.view(-1, self.deep, self.grid, self.grid))
         return drawn + 0.5

@@ -25,7 +25,7 @@ __all__ = ["film", "sample_splits", "write_clip", "write_sample"]
 
 SIZE = 256  # pixels, the side of photographs and clips
 SHOTS = 2  # photographs a person
-QUICK = {"autoencode": {"iterations": 30}}  # enough to see whose face it is
+QUICK = {"autoencode": {"iterations": 20}}  # enough to see whose face it is
 
 
 def write_sample(
@@ -173,8 +173,9 @@ def write_clip(path: Path, frames: Iterator[NDArray[np.uint8]], *, fps: int = 16
         stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": str(crf)})
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the same bytes on every machine
-        for frame in frames:
-            stream.height, stream.width = frame.shape[:2]
+        for number, frame in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = frame.shape[:2]
             for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
