@@ -276,7 +276,7 @@ def train_swapper(
                 loss = loss + (drawn.diff(dim=axis) - straight.diff(dim=axis)).abs().mean()
                 loss = loss + cross * (swapped.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     finally:
