@@ -64,7 +64,7 @@ class Autoencode:
         self,
         *,
         size: int = LEARNED,
-        iterations: int = 200,
+        iterations: int = 120,
         batch: int = 8,
         cache: str | Path | None = None,
         seed: int = 0,
