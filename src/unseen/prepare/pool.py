@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from unseen.types import InputError
 
 __all__ = ["work_off"]
 
@@ -31,6 +34,9 @@ def work_off(
             sentence.
         workers: Processes; default: one a core.
         seconds: A job that takes longer is given up and its worker replaced.
+
+    Raises:
+        InputError: The workers cannot start (`workers`).
     """
     if not jobs:
         return
@@ -51,6 +57,12 @@ def work_off(
                     result = future.result()
                 except TimeoutError:
                     result = lost(job, "timeout", f"more than {seconds:g} s; see --seconds-per-file")
+                except BrokenProcessPool as error:
+                    raise InputError(
+                        "worker processes cannot start; in a script, call this from a function below "
+                        "`if __name__ == '__main__':`, since workers import the script again",
+                        reason="workers",
+                    ) from error
                 except ProcessExpired as error:
                     result = lost(job, "crashed", f"its worker ended with exit code {error.exitcode}")
                 yield job, result
