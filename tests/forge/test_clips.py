@@ -66,7 +66,7 @@ def test_a_forged_clip_keeps_its_sound_its_times_and_its_surroundings(
 def test_the_same_seed_gives_the_same_clip(
     talking: Path, people: list[Portrait], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pictures handed to the encoder; what libx264 makes of equal ones is not always equal (see `forge_clip`)."""
+    """Of the pictures handed to the encoder: what libx264 makes of equal ones wavers (see `forge_clip`)."""
     finder = RetinaFaceMesh(threads=1)
     given: list[list[tuple[bytes, int]]] = []
     write = _Writer.write
