@@ -93,13 +93,13 @@ def test_a_damaged_list_is_named(run: Path, text: str) -> None:
 
 
 def test_weights_of_another_network_are_told(run: Path) -> None:
-    from unseen.checkpoint import _digest
+    from unseen.run_files import digest
 
     state = load_file(run / "weights.safetensors")
     state.pop("head.linear.bias")
     save_file(state, run / "weights.safetensors")
     facts = json.loads((run / "run.json").read_text())
-    facts["files"]["weights.safetensors"] = _digest(run / "weights.safetensors")
+    facts["files"]["weights.safetensors"] = digest(run / "weights.safetensors")
     (run / "run.json").write_text(json.dumps(facts))
     with pytest.raises(InputError, match="does not fit the network"):
         load_run(run)

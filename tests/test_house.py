@@ -17,7 +17,7 @@ FLOORS = [
     {"media", "data", "models"},
     {"evaluate", "explain", "prepare"},
     {"methods", "scale"},
-    {"forge", "recipe", "export"},
+    {"forge", "recipe", "export", "run_files"},
     {"checkpoint"},
     {"train", "detect"},
     {"serve"},

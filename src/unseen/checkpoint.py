@@ -6,7 +6,6 @@ A folder holds `weights.safetensors`, the expanded `recipe.yaml`, `calibration.j
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,13 +23,14 @@ from unseen.evaluate.calibration import Calibration
 from unseen.export import GRAPH, export_graph
 from unseen.models.detector import Detector
 from unseen.recipe import Recipe, read_recipe
+from unseen.run_files import LIST, check_file, digest, read_facts
 from unseen.types import InputError
 
 __all__ = ["DEFAULT_RUN", "Run", "load_run", "save_run"]
 
 DEFAULT_RUN = Path(__file__).parent / "default_run"
 WEIGHTS, RECIPE, CALIBRATION = "weights.safetensors", "recipe.yaml", "calibration.json"
-METRICS, CARD, LIST = "metrics.json", "card.md", "run.json"
+METRICS, CARD = "metrics.json", "card.md"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def save_run(
     facts = {
         "unseen": unseen.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": {name: _digest(folder / name) for name in names},
+        "files": {name: digest(folder / name) for name in names},
         "data": dict(data or {}),
         **({"no_graph": without} if without else {}),
     }
@@ -135,9 +135,9 @@ def load_run(source: str | Path = "default") -> Run:
         raise InputError(
             f"{folder}: {kind}; expected a run folder, as `unseen train` leaves it", reason="missing"
         )
-    facts = _facts(folder)
+    facts = read_facts(folder)
     for name in (WEIGHTS, RECIPE, CALIBRATION, METRICS, CARD):
-        _check(folder / name, facts["files"])
+        check_file(folder / name, facts["files"])
     recipe = read_recipe(folder / RECIPE)
     # No weights are ever fetched here: they are in the folder.
     detector = recipe.detector(pretrained=False)
@@ -177,37 +177,3 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, list) and value:
         return {k: v for i, inner in enumerate(value) for k, v in _flat(inner, f"{prefix}{i}.").items()}
     return {prefix.rstrip("."): value}
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    path = folder / LIST
-    if not path.is_file():
-        raise InputError(
-            f"{path}: missing; the training of this run was not finished (`unseen train --resume`), "
-            "or this is no run folder",
-            reason="missing",
-        )
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        files = facts["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}); copy the run again", reason="tampered") from error
-    if not isinstance(files, dict):
-        raise InputError(f"{path}: damaged (`files` is no mapping); copy the run again", reason="tampered")
-    return dict(facts)
-
-
-def _check(path: Path, files: Mapping[str, Any]) -> None:
-    if not path.is_file():
-        raise InputError(f"{path}: missing; copy the whole run folder", reason="missing")
-    if _digest(path) != files.get(path.name):
-        raise InputError(
-            f"{path}: is not the file that training wrote (its SHA-256 is another than in {LIST}); "
-            "copy the run again",
-            reason="tampered",
-        )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,9 +6,7 @@ costs more time than a verdict, and is therefore taken where the run folder hold
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from unseen.data.transforms import Transform, for_evaluation
 from unseen.explain.draw import fit_affine
+from unseen.run_files import check_file, read_facts
 from unseen.types import FaceRecord, FaceSample, InputError
 
 if TYPE_CHECKING:
@@ -217,27 +216,9 @@ def load_engine(run: str | Path | Run = "default", *, kind: Kind = "auto", devic
 
 def checked(folder: Path) -> Mapping[str, Any]:
     """Return `run.json`, having compared every file it lists: `unseen.checkpoint.load_run` without torch."""
-    path = folder / "run.json"
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        files = dict(facts["files"])
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: missing; expected a run folder, as `unseen train` leaves it", reason="missing"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error}); copy the run again", reason="tampered") from error
-    for name, digest in files.items():
-        file = folder / Path(name).name
-        if not file.is_file():
-            raise InputError(f"{file}: missing; copy the whole run folder", reason="missing")
-        with file.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                raise InputError(
-                    f"{file}: is not the file that training wrote (its SHA-256 is another than in run.json); "
-                    "copy the run again",
-                    reason="tampered",
-                )
+    facts = read_facts(folder)
+    for name in facts["files"]:
+        check_file(folder / Path(name).name, facts["files"])
     return facts
 
 

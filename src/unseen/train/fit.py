@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import load_file
 from torch import nn
 
-from unseen.checkpoint import LIST, RECIPE, same_recipe, save_run
+from unseen.checkpoint import RECIPE, same_recipe, save_run
 from unseen.data.dataset import FaceDataset
 from unseen.data.manifest import Manifest
 from unseen.data.transforms import AlignFace
@@ -26,6 +26,7 @@ from unseen.evaluate.calibration import Calibration
 from unseen.evaluate.run import fingerprint
 from unseen.models.detector import Detector
 from unseen.recipe import DataSettings, Recipe, TrainerSettings
+from unseen.run_files import LIST
 from unseen.train.card import describe_data, write_card
 from unseen.train.course import BEST, LAST, Course
 from unseen.train.learner import Learner, draw_seed
