@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from unseen import __version__
-from unseen.cli import detect, evaluate, forge, prepare, train
+from unseen.cli import detect, evaluate, forge, prepare, sweep, train
 from unseen.cli.codes import INTERRUPTED, OK, USAGE
 from unseen.types import InputError
 
@@ -22,13 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"unseen {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    for verb in (detect, prepare, forge, train, evaluate):
+    for verb in (detect, prepare, forge, train, sweep, evaluate):
         verb.add(verbs)
     known, rest = parser.parse_known_args(arguments)
     if known.verb is None:
         parser.print_help()
         return USAGE
-    if rest and known.verb != "train":  # a recipe's own keys are checked against the recipe
+    if rest and known.verb not in ("train", "sweep"):  # a recipe's own keys are checked against the recipe
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     known.overrides = rest
     try:

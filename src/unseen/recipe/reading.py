@@ -7,7 +7,7 @@ module. Whatever lies in `unseen.methods`, `unseen.models` and `unseen.data` is 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,23 @@ class Recipe:
     def to_yaml(self) -> str:
         """Return `expanded` as YAML."""
         return yaml.safe_dump(self.expanded(), sort_keys=False, allow_unicode=True)
+
+    def with_values(self, values: Mapping[str, Any]) -> Recipe:
+        """Return a recipe with other values.
+
+        Args:
+            values: Key to value. A key is a path from the top (`optimizer.init_args.lr`, with numbers for
+                places in lists), or an argument of a class that is used once (`RealMemory.margin`).
+
+        Raises:
+            InputError: There is no such key, or a class is there twice.
+        """
+        settings = self.expanded()
+        for key, value in values.items():
+            owner, name = _place(settings, key, self.origin)
+            owner[name] = value
+        made = read_recipe(settings)  # the new values are checked like any others
+        return Recipe(made.settings, self.origin)
 
     def detector(self, *, pretrained: bool | None = None) -> Detector:
         """Build the detector, with new random weights unless the backbone says otherwise.
@@ -169,6 +186,51 @@ def _parser(sections: frozenset[str]) -> Any:
     if "seed" in sections:
         parser.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def _place(settings: dict[str, Any], key: str, origin: str) -> tuple[Any, Any]:
+    """Return the mapping or list that holds a key's value, and the value's name or place in it."""
+    *path, name = key.split(".")
+    if path and path[0][:1].isupper():
+        owners = [call for call in _calls(settings) if call["class_path"].rpartition(".")[2] == path[0]]
+        if len(owners) != 1:
+            raise InputError(
+                f"{origin}: {key}: {path[0]} is used {len(owners)} times in the recipe; expected once, "
+                "or the whole path of the key",
+                reason="unknown_key",
+            )
+        owner, path = owners[0].setdefault("init_args", {}), path[1:]
+    else:
+        owner = settings
+    for step in path:
+        owner = _inside(owner, step, key, origin)
+    _inside(owner, name, key, origin)
+    return owner, int(name) if isinstance(owner, list) else name
+
+
+def _inside(owner: Any, step: str, key: str, origin: str) -> Any:
+    """Return what a mapping or list has at one step of a key."""
+    if isinstance(owner, list) and step.isdigit() and int(step) < len(owner):
+        return owner[int(step)]
+    if isinstance(owner, Mapping) and step in owner:
+        return owner[step]
+    there = range(len(owner)) if isinstance(owner, list) else owner if isinstance(owner, Mapping) else ()
+    raise InputError(
+        f"{origin}: {key}: there is no {step!r}; expected one of {', '.join(map(str, there)) or 'nothing'}",
+        reason="unknown_key",
+    )
+
+
+def _calls(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every constructor call in a recipe."""
+    if isinstance(value, dict):
+        if isinstance(value.get("class_path"), str):
+            yield value
+        for inner in value.values():
+            yield from _calls(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _calls(inner)
 
 
 def _joined(words: Sequence[str]) -> list[str]:

@@ -45,6 +45,8 @@ class DataSettings:
         sampler: Draws the batches.
         train_split: Rows with this `split` are learned from; null takes all rows.
         val_split: Rows with this `split` choose the epoch and calibrate; null trains without validation.
+        methods: Forgery methods (the manifest's `method`) that are learned from and validated on, beside all
+            real faces; the others stay unseen. Null for every method.
         workers: Processes that load pictures; null for one a core, at most 8.
         val_batch: Faces in a batch of the validation.
         val_limit: At most so many faces are validated on, spread evenly over the rows; null for all.
@@ -55,6 +57,7 @@ class DataSettings:
     sampler: Sampler = field(default_factory=Shuffled)
     train_split: str | None = "train"
     val_split: str | None = "val"
+    methods: list[str] | None = None
     workers: int | None = None
     val_batch: int = 32
     val_limit: int | None = None

@@ -155,7 +155,7 @@ def _records(data: DataSettings, origin: str) -> tuple[list[FaceRecord], list[Fa
                 f"{origin}: data.{name} is {split!r}; test people judge the finished detector only: "
                 "nothing is learned from them, and they choose no epoch and no threshold"
             )
-    rows = Manifest.read(Path(data.manifest)).records()
+    rows = _known(Manifest.read(Path(data.manifest)).records(), data)
     training = [r for r in rows if data.train_split is None or r.split == data.train_split]
     validation = [] if data.val_split is None else [r for r in rows if r.split == data.val_split]
     there = ", ".join(sorted({str(r.split) for r in rows})) or "no rows at all"
@@ -189,6 +189,21 @@ def _records(data: DataSettings, origin: str) -> tuple[list[FaceRecord], list[Fa
     if data.val_limit is not None and len(validation) > data.val_limit:
         validation = [validation[i * len(validation) // data.val_limit] for i in range(data.val_limit)]
     return training, validation
+
+
+def _known(rows: list[FaceRecord], data: DataSettings) -> list[FaceRecord]:
+    """Leave out the fakes of methods that are to stay unseen."""
+    if data.methods is None:
+        return rows
+    there = {r.method for r in rows if r.label == Label.FAKE}
+    missing = sorted(set(data.methods) - there)
+    if missing:
+        raise InputError(
+            f"{data.manifest}: no fakes of method {', '.join(missing)}; there are: "
+            f"{', '.join(sorted(map(str, there))) or 'none'}",
+            reason="unknown_method",
+        )
+    return [r for r in rows if r.label != Label.FAKE or r.method in data.methods]
 
 
 def _check_sizes(data: DataSettings, detector: Detector, origin: str) -> None:
