@@ -30,6 +30,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from unseen.evaluate import metrics
+from unseen.evaluate.aggregate import Aggregate, video_score
 from unseen.evaluate.reading import COLUMNS, SCORED, read_scores, tidy
 from unseen.evaluate.writing import CARD, ScoreWriter, score_row
 from unseen.types import FaceRecord, InputError
@@ -46,7 +47,6 @@ __all__ = [
 ]
 
 Level = Literal["frame", "video"]
-Aggregate = Literal["mean", "median", "max", "mean_probability"]
 
 
 def measure(score: Any, label: Any, threshold: float = 0.0) -> dict[str, float]:
@@ -181,7 +181,8 @@ class ScoreTable:
 
         Args:
             aggregate: How a video's frames become its score: the `"mean"`, `"median"` or `"max"` of log-odds,
-                or `"mean_probability"`, the log-odds of the mean of sigmoid(score), as most published tables.
+                `"mean_probability"`, the log-odds of the mean of sigmoid(score), as most published tables,
+                or `"face_max"`, `"top3"` (any number), `"confident"`: see `unseen.evaluate.aggregate`.
 
         Returns:
             Columns dataset, video, method, identity, label, score, frames (scored ones), in sorted order.
@@ -197,7 +198,12 @@ class ScoreTable:
         rows = (
             self.rows.with_row_index("row", 1)
             .filter(pl.col("label").is_not_null())
-            .with_columns(pl.col("dataset", "method").fill_null(""), video.alias("video"))
+            .with_columns(
+                pl.col("dataset", "method").fill_null(""),
+                video.alias("video"),
+                # Equal for the faces of one frame; without a frame number a row is a frame of its own.
+                pl.coalesce("frame", -pl.col("row").cast(pl.Int64)).alias("frame_key"),
+            )
         )
         key = ["dataset", "video", "method"]
         mixed = (
@@ -211,26 +217,15 @@ class ScoreTable:
                 "has rows of both labels; give a real and a fake video different names, such as 'fake/0001'",
                 reason="mixed_video",
             )
-        score = pl.col("score")
-        chance = (1 / (1 + (-score).exp())).mean().clip(1e-12, 1 - 1e-12)
-        ways = {
-            "mean": score.mean(),
-            "median": score.median(),
-            "max": score.max(),
-            "mean_probability": (chance / (1 - chance)).log(),
-        }
-        if aggregate not in ways:
-            raise InputError(
-                f"aggregate is {aggregate!r}; expected one of {', '.join(ways)}", reason="aggregate"
-            )
+        combined = video_score(aggregate).alias("score")
         return (
-            rows.filter(score.is_not_null())
+            rows.filter(pl.col("score").is_not_null())
             .sort("row")  # so that sums are taken in one order and a table gives the same bits every time
             .group_by(key, maintain_order=True)
             .agg(
                 pl.col("identity").first(),
                 pl.col("label").first(),
-                ways[aggregate].alias("score"),
+                combined,
                 pl.len().alias("frames"),
             )
             .sort(key)
