@@ -12,7 +12,8 @@ import pytest
 from unseen.forge.autoencode import LEARNED, Autoencode, bend, swap_face, train_swapper
 from unseen.forge.autoencode import MIDDLE as SWAP_MIDDLE
 from unseen.forge.autoencode import REACH as SWAP_REACH
-from unseen.forge.family import Portrait, Unforgeable, eye_distance
+from unseen.forge.family import Learner, Portrait, Unforgeable, eye_distance
+from unseen.forge.networks import SharedEncoder
 from unseen.forge.patch import cut_patch, patch_matrix, read_weights
 from unseen.forge.restore import MIDDLE, REACH, Restore, leave_replica, remake
 from unseen.forge.synthetic import Scene, synthesise
@@ -164,29 +165,43 @@ def test_bending_moves_and_stays_in_range() -> None:
         assert np.abs(np.array([y.mean(), x.mean()]) - 31.5).max() < 6
 
 
-def test_trained_networks_are_kept_and_read(pair: tuple[Portrait, Portrait], tmp_path: Path) -> None:
+def test_what_was_learned_is_carried_to_other_processes(
+    pair: tuple[Portrait, Portrait], tmp_path: Path
+) -> None:
     target, donor = pair
-    first = Autoencode(iterations=2, cache=tmp_path)(target, donor, rng())
-    (kept,) = tmp_path.iterdir()
-    stamp = kept.stat().st_mtime_ns
-    again = Autoencode(iterations=2, cache=tmp_path)(target, donor, rng())
-    np.testing.assert_array_equal(first.image, again.image)
-    assert kept.stat().st_mtime_ns == stamp and kept.suffix == ".safetensors"
-    # The other direction is the same network; other settings are another.
-    Autoencode(iterations=2, cache=tmp_path)(donor, target, rng())
-    assert len(list(tmp_path.iterdir())) == 1
-    Autoencode(iterations=3, cache=tmp_path)(target, donor, rng())
-    assert len(list(tmp_path.iterdir())) == 2
+    maker = Autoencode(iterations=2)
+    assert isinstance(maker, Learner) and not isinstance(Texture(), Learner)
+    maker.learn(pair)
+    maker.save(tmp_path / "deep" / "pair.safetensors")
+    other = Autoencode(iterations=10**9)  # it must not train
+    other.load(tmp_path / "deep" / "pair.safetensors")
+    for a, b in (pair, (donor, target)):
+        np.testing.assert_array_equal(maker(a, b, rng()).image, other(a, b, rng()).image)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["pair.safetensors"]
 
 
-def test_a_group_is_trained_once(tmp_path: Path) -> None:
+def test_a_group_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[int] = []
+
+    def count(faces: list[np.ndarray], owners: list[int], people: int, **more: object) -> SharedEncoder:
+        trained.append(people)
+        return SharedEncoder(people)
+
+    monkeypatch.setattr("unseen.forge.autoencode.train_swapper", count)
     people = [synthesise(seed, size=192) for seed in (31, 32, 33)]
-    maker = Autoencode(iterations=3, cache=tmp_path)
+    maker = Autoencode()
     maker.learn(people)
-    made = {(a.identity, b.identity): maker(a, b, rng()).image for a in people for b in people if a is not b}
-    assert len(list(tmp_path.iterdir())) == 1 and len(made) == 6
+    made = [maker(a, b, rng()) for a in people for b in people if a is not b]
+    assert trained == [3] and {forged.parameters["people"] for forged in made} == {3}
     with pytest.raises(Unforgeable, match="1 usable people"):
         maker.learn(people[:1])
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_any_number_of_steps_can_be_asked_for(steps: int) -> None:
+    faces = [np.full((32, 32, 3), level, np.uint8) for level in (80, 160)]
+    network = train_swapper(faces, [0, 1], 2, iterations=steps)
+    assert all(value.isfinite().all() for value in network.state_dict().values())
 
 
 def test_the_swap_brings_the_donors_face() -> None:

@@ -116,7 +116,7 @@ def test_killed_and_with_more_workers_it_ends_with_the_same_bytes(
 def test_a_seed_belongs_to_a_name_and_not_to_an_order(faces: Path) -> None:
     def jobs(**more: object) -> dict[str, tuple[int, str | None]]:
         settings: dict[str, object] = {"families": ("swap", "sbi"), "per_identity": 1, "rule": ForgeRule()}
-        found, _ = plan(faces, **(settings | more))  # type: ignore[arg-type]
+        found = plan(faces, **(settings | more)).jobs  # type: ignore[arg-type]
         return {job.name: (job.seed, job.donor.path if job.donor else None) for job in found}
 
     plain = jobs()
@@ -151,7 +151,7 @@ def test_one_identity_only(faces: Path, tmp_path: Path) -> None:
         forge(path, tmp_path / "out", families=("swap",))
     assert caught.value.reason == "one_identity"
     assert not (tmp_path / "out").exists()
-    jobs, _ = plan(path, families=("sbi",), per_identity=1, rule=ForgeRule())
+    jobs = plan(path, families=("sbi",), per_identity=1, rule=ForgeRule()).jobs
     assert [job.method for job in jobs] == ["real", "sbi"]
 
 
@@ -183,14 +183,14 @@ def test_what_cannot_be_used_is_counted(faces: Path, tmp_path: Path) -> None:
         "path2", "landmarks2"
     )
     Manifest(table, faces.parent).write(path)
-    jobs, rows = plan(path, families=("sbi",), per_identity=1, rule=ForgeRule())
-    assert sorted(row["reason"] for row in rows) == [
+    found = plan(path, families=("sbi",), per_identity=1, rule=ForgeRule())
+    assert sorted(row["reason"] for row in found.rows) == [
         "face_too_small",
         "no_landmarks",
         "unreadable",
         "unreadable",
     ]
-    assert sum(job.method == "real" for job in jobs) == 6
+    assert sum(job.method == "real" for job in found.jobs) == 6
 
 
 def test_nothing_usable_says_why(faces: Path, tmp_path: Path) -> None:

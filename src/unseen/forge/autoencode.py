@@ -3,14 +3,14 @@
 Two photographs a person are enough: each step shows a face bent at random and asks for the straight one, so
 the encoder learns where eyes and mouth are and the decoder whose they are. To swap, the target's face is
 encoded and decoded as the donor. Training starts from weights that this project learned on volunteers, as
-makers of deepfakes start from a trained model, which saves nine tenths of the time. A group at once costs
-little more than a pair, because all share the encoder; what was trained is kept on disk.
+makers of deepfakes start from a trained model, which saves nine tenths of the time. A group is trained at
+once, because all share the encoder and its people learn from each other; any two of them can then be swapped.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,25 +36,23 @@ _Image = NDArray[np.uint8]
 
 MIDDLE, REACH = (0.0, 0.58), 2.4  # eye distances: what the network sees of a head
 LEARNED = 80  # pixels, the size of the weights that are shipped
-RECIPE = 1  # part of the cache's key: raise it when training changes
 
 
 class Autoencode:
     """Swaps faces with a network trained on both people.
 
-    Without `learn` each pair is trained when it is asked for. `learn` trains a whole group at once, and every
-    swap among them is then free.
+    `learn` trains a whole group, and every swap among them is then free; `save` and `load` carry what was
+    learned from one process to others. A pair that nobody has learned is trained when it is asked for.
 
     Args:
         size: Side of the network's faces, pixels; any but 80 starts from nothing and wants 500 iterations.
-        iterations: Training steps for a pair; a group takes a third more for each further person.
+        iterations: Training steps for a pair; a group takes a sixth more for each further person.
         batch: Faces a step.
-        cache: Folder in which trained networks are kept; None keeps them in this process only.
         seed: Of the training; what is random in pasting comes from the call.
         height: Least and most height of the mask's upper edge: 0 on the brows, 1 at the hair line.
         feather: Least and most width of the mask's edge, in eye distances.
         color: Least and most share of the colour difference that is removed.
-        device: `auto` takes a GPU if there is one.
+        device: `auto` takes a GPU if there is one, where the same seed need not give the same network.
     """
 
     name = "autoencode"
@@ -66,7 +64,6 @@ class Autoencode:
         size: int = LEARNED,
         iterations: int = 120,
         batch: int = 8,
-        cache: str | Path | None = None,
         seed: int = 0,
         height: tuple[float, float] = (0.05, 0.3),
         feather: tuple[float, float] = (0.15, 0.3),
@@ -76,12 +73,11 @@ class Autoencode:
         if size < 32 or size % 8:
             raise Unforgeable(f"Autoencode: size {size}; expected a multiple of 8 from 32", reason="bad_size")
         self.size, self.iterations, self.batch, self.seed = size, iterations, batch, seed
-        self.cache = None if cache is None else Path(cache)
         self.height, self.feather, self.color, self.device = height, feather, color, device
         self._groups: list[tuple[tuple[str, ...], SharedEncoder]] = []
 
     def learn(self, portraits: Sequence[Portrait]) -> None:
-        """Train one network for everybody in these portraits, or read it from the cache.
+        """Train one network for everybody in these portraits.
 
         Args:
             portraits: One or more pictures of each of at least two people, told apart by `identity`. Those
@@ -103,11 +99,49 @@ class Autoencode:
                 f"autoencode: {len(people)} usable people; expected at least 2 to swap between",
                 reason="no_donor",
             )
-        # In an order of their own, so that neither the network nor the cache depends on the caller's.
+        # In an order of their own, so that the network does not depend on the caller's.
         usable.sort(key=lambda p: (p.identity, p.path, p.image.tobytes()[:64]))
         faces = [cut_patch(p.image, self._matrix(p), (self.size, self.size)) for p in usable]
-        owners = [people.index(p.identity) for p in usable]
-        self._groups.append((people, self._trained(faces, owners, len(people))))
+        network = train_swapper(
+            faces,
+            [people.index(p.identity) for p in usable],
+            len(people),
+            iterations=round(self.iterations * (1 + (len(people) - 2) / 6)),
+            batch=self.batch,
+            seed=self.seed,
+            device=self.device,
+            start=read_weights("swap.safetensors") if self.size == LEARNED else None,
+        )
+        # What is used is what `load` would read, half precision included.
+        network.load_state_dict({name: value.half().float() for name, value in network.state_dict().items()})
+        self._groups.append((people, network))
+
+    def save(self, path: Path) -> None:
+        """Write the group that was learned last; the file is there whole or not at all."""
+        from safetensors.torch import save_file
+
+        people, network = self._groups[-1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        save_file(
+            {name: value.half().contiguous() for name, value in network.state_dict().items()},
+            partial,
+            {"people": json.dumps(people)},
+        )
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Read a group that `save` wrote, by a family of the same size."""
+        from safetensors import safe_open
+
+        from unseen.forge.networks import SharedEncoder
+
+        with safe_open(path, "pt") as file:
+            people = tuple(json.loads(file.metadata()["people"]))
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        network = SharedEncoder(len(people), size=self.size)
+        network.load_state_dict(weights)
+        self._groups.append((people, network.eval()))
 
     def __call__(self, target: Portrait, donor: Portrait | None, rng: np.random.Generator) -> Forged:
         """Forge one picture."""
@@ -144,43 +178,6 @@ class Autoencode:
 
     def _matrix(self, portrait: Portrait) -> NDArray[np.float64]:
         return patch_matrix(portrait.landmarks, (self.size, self.size), MIDDLE, REACH)
-
-    def _trained(self, faces: list[_Image], owners: list[int], people: int) -> SharedEncoder:
-        """Return the network for these faces, from the cache if it is there."""
-        from unseen.forge.networks import SharedEncoder
-
-        iterations = round(self.iterations * (1 + (people - 2) / 3))
-        key = hashlib.sha256()
-        key.update(json.dumps([RECIPE, self.size, iterations, self.batch, self.seed, owners]).encode())
-        for face in faces:
-            key.update(face.tobytes())
-        path = None if self.cache is None else self.cache / f"autoencode-{key.hexdigest()[:24]}.safetensors"
-        if path is not None and path.is_file():
-            from safetensors.torch import load_file
-
-            network = SharedEncoder(people, size=self.size)
-            network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-            return network.eval()
-        network = train_swapper(
-            faces,
-            owners,
-            people,
-            iterations=iterations,
-            batch=self.batch,
-            seed=self.seed,
-            device=self.device,
-            start=read_weights("swap.safetensors") if self.size == LEARNED else None,
-        )
-        # What is used is what a later run would read, half precision included.
-        network.load_state_dict({name: value.half().float() for name, value in network.state_dict().items()})
-        if path is not None:
-            from safetensors.torch import save_file
-
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            save_file({name: v.half().contiguous() for name, v in network.state_dict().items()}, partial)
-            partial.replace(path)
-        return network
 
 
 def swap_face(network: SharedEncoder, face: _Image, person: int) -> _Image:
@@ -249,8 +246,8 @@ def train_swapper(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.8, 0.99))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=iterations, pct_start=0.1)
+        # Fused, because the people's own layers are many weights and everything else is little work.
+        optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)
         weight = torch.from_numpy(_middle_weight(faces[0].shape[0])).to(device)
         for step in range(iterations):
             who = (np.arange(batch) + step * batch) % people
@@ -266,8 +263,8 @@ def train_swapper(
                 for side in zip(*shown, strict=True)
             )
             code = network.encode(bent - 0.5)
-            drawn = network.decode(code, torch.from_numpy(who).to(device))
-            swapped = network.decode(code, torch.from_numpy(other).to(device))
+            whose = torch.from_numpy(np.concatenate([who, other])).to(device)
+            drawn, swapped = network.decode(torch.cat([code, code]), whose).chunk(2)
             loss = ((drawn - straight).abs() * weight).mean()
             # Differences of neighbours keep eyes and lips from melting; the mean alone settles for a blur.
             # Of a swapped face they are all that is asked for: its features are to be the other's, whatever
@@ -277,11 +274,17 @@ def train_swapper(
                 loss = loss + cross * (swapped.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            for group in optimizer.param_groups:
+                group["lr"] = rate * _pace(step / iterations)
             optimizer.step()
-            schedule.step()
     finally:
         torch.set_num_threads(threads)
     return network.cpu().eval()
+
+
+def _pace(done: float) -> float:
+    """Return the share of the highest learning rate: up in a tenth of the steps, then down along a cosine."""
+    return min(1.0, 0.1 + 9 * done) * (0.5 + 0.5 * math.cos(math.pi * done))
 
 
 def bend(face: _Image, rng: np.random.Generator) -> tuple[_Image, _Image]:

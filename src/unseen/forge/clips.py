@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
 from unseen.forge.families import family as make_family
-from unseen.forge.family import Family, Portrait, Unforgeable
+from unseen.forge.family import Family, Learner, Portrait, Unforgeable
 from unseen.forge.shape import STILL, move, similarity
 from unseen.forge.warp import face_window
 from unseen.media.faces import FaceFinder, face_finder
@@ -26,6 +26,7 @@ __all__ = ["ForgedClip", "forge_clip", "smooth_track"]
 
 COPIED_SOUND = ("aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac")  # what an MP4 file may hold
 LONGEST_GAP = 12  # frames without a face that are bridged
+STILLS = 12  # frames from which a family learns who is in a clip
 WINDOW = 9  # frames; with order 2 it leaves the movement of lips and takes the landmarks' trembling
 
 
@@ -60,6 +61,7 @@ def forge_clip(
     crf: int = 23,
     seed: int = 0,
     mask: str | Path | None = None,
+    identity: str | None = None,
     finder: FaceFinder | None = None,
     limits: Limits | None = None,
 ) -> ForgedClip:
@@ -74,11 +76,13 @@ def forge_clip(
         target: The clip.
         donor: Who lends the face, if the family needs somebody.
         family: A family or its name; None re-encodes the clip as it is. By name, `reenact` adds the donor's
-            expression to the target's own (`own=1`), so that who speaks goes on speaking.
+            expression to the target's own (`own=1`), so that who speaks goes on speaking, and one that learns
+            people learns who is in the clip and the donor.
         out: The result, `.mp4`.
         crf: H.264's constant rate factor, 0 to 51; 23 is what public data sets call light compression.
         seed: Of everything random.
         mask: Where to write the forged region as a lossless grey clip, `.mkv`.
+        identity: Who is in the clip, as a family that learned people calls them; default: the file's name.
         finder: Finds faces; default: the default finder.
         limits: What the clip may ask of this machine.
 
@@ -90,8 +94,10 @@ def forge_clip(
         raise InputError(f"{out}: a forged clip ends in .mp4", reason="format")
     if not 0 <= crf <= 51:
         raise InputError(f"{out.name}: crf {crf}; expected 0 to 51", reason="invalid")
+    known = not isinstance(family, str)
     if isinstance(family, str):
         family = make_family(family, {"own": 1.0} if family == "reenact" else None)
+    identity = target.name if identity is None else identity
     if family is not None and family.needs_donor and donor is None:
         raise InputError(f"{target.name}: {family.name} needs a donor; give a portrait", reason="no_donor")
     index = index_video(target, limits or Limits())
@@ -103,6 +109,8 @@ def forge_clip(
         if not np.isfinite(track).any():
             raise InputError(f"{target.name}: no face in any frame", reason="no_face")
         calm = _calm(track)
+        if isinstance(family, Learner) and donor is not None and not known:
+            family.learn([*_stills(target, index, track, identity, warnings), donor])
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial.mp4")
     shadow = None if mask is None else Path(mask).with_name(f".{Path(mask).name}.partial.mkv")
@@ -115,7 +123,9 @@ def forge_clip(
                 points = None if track is None else track[frame.index]
                 if family is not None and points is not None and np.isfinite(points[:68]).all():
                     try:
-                        image, where, drawn = _forge(image, points, calm, donor, family, seed)
+                        image, where, drawn = _forge(
+                            Portrait(image, points, identity, rest=calm), donor, family, seed
+                        )
                         parameters = parameters or drawn
                         counts["forged"] += 1
                     except Unforgeable as error:
@@ -189,19 +199,24 @@ def _frames(path: Path, index: VideoIndex, warnings: list[str]) -> Iterator[Any]
     yield from read_video(path, index, np.arange(len(index.stamps)), warnings)
 
 
+def _stills(
+    path: Path, index: VideoIndex, track: NDArray[np.float32], identity: str, warnings: list[str]
+) -> list[Portrait]:
+    """Return a few frames of the clip's person, spread over the clip."""
+    seen = np.flatnonzero(np.isfinite(track[:, :68]).all((1, 2)))
+    some = seen[np.unique(np.linspace(0, len(seen) - 1, STILLS).round().astype(int))]
+    return [Portrait(f.image, track[f.index], identity) for f in read_video(path, index, some, warnings)]
+
+
 def _forge(
-    image: NDArray[np.uint8],
-    points: NDArray[np.float32],
-    calm: NDArray[np.float32] | None,
-    donor: Portrait | None,
-    family: Family,
-    seed: int,
+    whole: Portrait, donor: Portrait | None, family: Family, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], dict[str, float | int | str]]:
     """Forge the neighbourhood of the face and put it back."""
+    image, points = whole.image, whole.landmarks
     low, high = points[:68].min(0), points[:68].max(0)
     window = face_window(points[:68], image.shape, 0.6 * float((high - low).max()))
-    portrait = Portrait(np.ascontiguousarray(window.of(image)), points - window.origin, rest=calm)
-    forged = family(portrait, donor, np.random.default_rng(seed))
+    near = replace(whole, image=np.ascontiguousarray(window.of(image)), landmarks=points - window.origin)
+    forged = family(near, donor, np.random.default_rng(seed))
     result, mask = image.copy(), np.zeros(image.shape[:2], np.float32)
     window.of(result)[:] = forged.image
     window.of(mask)[:] = forged.mask

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unseen.types import LANDMARKS, InputError
 
-__all__ = ["Family", "Forged", "Portrait", "Unforgeable", "check_portrait", "eye_distance"]
+__all__ = ["Family", "Forged", "Learner", "Portrait", "Unforgeable", "check_portrait", "eye_distance"]
 
 LEAST_EYES = 16.0  # pixels between the eyes below which a forgery is a smear
 
@@ -78,6 +80,23 @@ class Family(Protocol):
         Raises:
             Unforgeable: This picture, or this pair, cannot be used.
         """
+        ...
+
+
+@runtime_checkable
+class Learner(Family, Protocol):
+    """A family that is trained on the people whom it forges, before it forges them."""
+
+    def learn(self, portraits: Sequence[Portrait]) -> None:
+        """Learn the people in these portraits, at least two, told apart by `identity`."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Keep what was learned last."""
+        ...
+
+    def load(self, path: Path) -> None:
+        """Read what `save` kept."""
         ...
 
 

@@ -8,15 +8,16 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from unseen.data.manifest import Manifest
 from unseen.forge.clips import forge_clip
 from unseen.forge.families import FAMILIES
-from unseen.forge.family import Portrait
-from unseen.forge.run import plan
-from unseen.forge.work import ForgeRule, Job, Row, read_picture
+from unseen.forge.groups import learn_groups, missing
+from unseen.forge.run import Steps, plan
+from unseen.forge.work import ForgeRule, Job, Row, portrait, ready
 from unseen.prepare.journal import Journal, claim_folder, write_whole
 from unseen.prepare.pool import work_off
 from unseen.types import InputError
@@ -74,8 +75,8 @@ def forge_clips(
         crf: H.264's constant rate factor, for real and forged alike.
         seed: Of everything random.
         workers: Processes; default: one a core.
-        seconds_per_clip: A clip that takes longer is dropped as `timeout`.
-        report: Called with (clips done, clips in all).
+        seconds_per_clip: A clip, or the network of a group, that takes longer is dropped as `timeout`.
+        report: Called with (clips and networks done, both in all).
 
     Raises:
         InputError: No clips in the manifest, or as for `unseen.forge.run.forge`.
@@ -83,21 +84,24 @@ def forge_clips(
     out = Path(out)
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
     files = _files(manifest)
-    jobs, _ = plan(manifest, families=families, per_identity=1, rule=ForgeRule(seed, {}))
-    films = _films(jobs, files, manifest.name)
+    rule = ForgeRule(seed)
+    planned = plan(manifest, families=families, per_identity=1, rule=rule)
+    films = _films(planned.jobs, files, manifest.name)
     claim_folder(out, "clips", {"seed": seed, "crf": crf})
     with Journal(out / "journal.jsonl") as journal:
         todo = [film for film in films if not journal.has(film.name, _stamp(film))]
-        finished = len(films) - len(todo)
-        if report:
-            report(finished, len(films))
-        for film, rows in work_off(
-            _make, todo, crf, out, lost=_lost, workers=workers, seconds=seconds_per_clip
-        ):
+        unlearned = missing([film.job for film in todo if film.job], planned.groups, out)
+        steps = Steps(len(films) - len(todo), len(films) + len(unlearned), report)
+        trouble = learn_groups(
+            unlearned, rule, out, workers=workers, seconds=seconds_per_clip, report=steps.next
+        )
+        hopeless = [film for film in todo if film.job and film.job.group in trouble]
+        able = [film for film in todo if film not in hopeless]
+        lost = ((film, _lost(film, *trouble[str(film.job and film.job.group)])) for film in hopeless)
+        done = work_off(_make, able, crf, out, lost=_lost, workers=workers, seconds=seconds_per_clip)
+        for film, rows in chain(lost, done):
             journal.add(film.name, _stamp(film), rows)
-            finished += 1
-            if report:
-                report(finished, len(films))
+            steps.next()
     rows = sorted(journal.rows(), key=lambda row: str(row["video"]))
     kept = [row for row in rows if row["status"] == "kept"]
     text = io.StringIO()
@@ -157,15 +161,14 @@ def _make(film: _Film, crf: int, out: Path) -> list[Row]:
     try:
         donor = None
         if job is not None and job.donor is not None:
-            lender = job.donor
-            donor = Portrait(
-                read_picture(lender.path), lender.landmarks, lender.identity, lender.path, lender.rest
-            )
+            donor = portrait(job.donor)
         if mask is not None:
             mask.parent.mkdir(parents=True, exist_ok=True)
-        method = None if job is None else job.method
+        # By its name a family would learn the two people alone; a group's network is there already.
+        method = None if job is None else job.method if job.group is None else ready(job, {}, out)
         seed = 0 if job is None else job.seed
-        made = forge_clip(film.file, donor, method, out / path, crf=crf, seed=seed, mask=mask)
+        who = film.identity
+        made = forge_clip(film.file, donor, method, out / path, crf=crf, seed=seed, mask=mask, identity=who)
     except InputError as error:
         return [_row(film) | {"status": "dropped", "reason": error.reason, "note": str(error)}]
     facts = {"parameters": json.dumps(made.parameters), "frames": made.frames, "forged": made.forged}
@@ -194,5 +197,6 @@ def _stamp(film: _Film) -> str:
     state = Path(film.file).stat() if Path(film.file).exists() else None
     job = film.job
     told: list[Any] = [film.file, None if state is None else [state.st_size, state.st_mtime_ns]]
-    told += [None if job is None else job.seed, None if job is None or job.donor is None else job.donor.path]
+    if job is not None:
+        told += [job.seed, None if job.donor is None else job.donor.path, job.group]
     return json.dumps(told)

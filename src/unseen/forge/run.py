@@ -9,15 +9,17 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unseen.forge.families import FAMILIES, family
-from unseen.forge.family import Portrait, Unforgeable, check_portrait
+from unseen.forge.family import Learner, Portrait, Unforgeable, check_portrait
+from unseen.forge.groups import Group, companions, group_of, learn_groups, missing
 from unseen.forge.pairs import Candidate, choose, describe, resting
-from unseen.forge.work import ForgeRule, Job, Real, Row, dropped, read_picture, work
+from unseen.forge.work import ForgeRule, Job, Real, Row, dropped, read_picture, state, work
 from unseen.prepare.journal import Journal, claim_folder
 from unseen.prepare.pool import work_off
 from unseen.types import FaceRecord, InputError, Label
@@ -25,7 +27,7 @@ from unseen.types import FaceRecord, InputError, Label
 if TYPE_CHECKING:
     from unseen.data.manifest import Manifest
 
-__all__ = ["Forge", "forge", "plan"]
+__all__ = ["Forge", "Plan", "Steps", "forge", "plan"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,21 @@ class Forge:
     people: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a bench will hold.
+
+    Args:
+        jobs: Every picture, in a fixed order.
+        groups: The people who are learned together, by the group's name; for families that learn.
+        rows: Real crops that cannot be used, each with its reason.
+    """
+
+    jobs: list[Job]
+    groups: dict[str, Group]
+    rows: list[Row]
+
+
 def forge(
     manifest: Manifest | str | Path,
     out: str | Path,
@@ -64,8 +81,9 @@ def forge(
 
     Real crops go through the same decoding, trimming and encoding as the forged ones. Nobody is in two
     splits, neither as target nor as donor: the manifest's splits are kept, one without is split by identity.
-    A row without an identity counts its video as a person. Killed at any moment and called again, it goes on
-    where it was and ends with the same bytes, for any number of workers.
+    A row without an identity counts its video as a person. Families that learn people are trained first, one
+    network for up to 16 people of a split, and kept in the bench's `.networks`. Killed at any moment and
+    called again, it goes on where it was and ends with the same bytes, for any number of workers.
 
     Args:
         manifest: From `unseen prepare`; rows labelled fake are left out.
@@ -75,8 +93,8 @@ def forge(
         seed: Of everything random.
         workers: Processes; default: one a core.
         strengths: Keywords of the families' classes, by family.
-        seconds_per_job: A picture that takes longer is dropped as `timeout`.
-        report: Called with (pictures done, pictures in all).
+        seconds_per_job: A picture, or the network of a group, that takes longer is dropped as `timeout`.
+        report: Called with (pictures and networks done, both in all).
 
     Raises:
         InputError: Unknown families or strengths, no usable real face, one person only where a family needs a
@@ -86,23 +104,26 @@ def forge(
     rule = ForgeRule(seed, {name: dict(kind) for name, kind in (strengths or {}).items()})
     for name in rule.strengths:
         family(name, rule.strengths[name])
-    jobs, rows = plan(manifest, families=families, per_identity=per_identity, rule=rule)
+    planned = plan(manifest, families=families, per_identity=per_identity, rule=rule)
+    jobs = planned.jobs
     # Other faces would be split anew, and somebody could end up in two splits of one bench.
     faces = sorted({(j.target.identity, j.target.facts["split"], j.target.facts["video"]) for j in jobs})
     digest = hashlib.sha256(json.dumps(faces).encode()).hexdigest()[:16]
     claim_folder(out, "forge", rule.to_dict() | {"faces": digest})
     with Journal(out / "journal.jsonl") as journal:
         todo = [job for job in jobs if not journal.has(job.name, _stamp(job))]
-        finished = len(jobs) - len(todo)
-        if report:
-            report(finished, len(jobs))
-        done = work_off(work, todo, rule, out, lost=_lost, workers=workers, seconds=seconds_per_job)
-        for job, made in done:
+        unlearned = missing(todo, planned.groups, out)
+        steps = Steps(len(jobs) - len(todo), len(jobs) + len(unlearned), report)
+        trouble = learn_groups(
+            unlearned, rule, out, workers=workers, seconds=seconds_per_job, report=steps.next
+        )
+        able = [job for job in todo if job.group not in trouble]
+        hopeless = ((job, [dropped(job, *trouble[job.group])]) for job in todo if job.group in trouble)
+        done = work_off(work, able, rule, out, lost=_lost, workers=workers, seconds=seconds_per_job)
+        for job, made in chain(hopeless, done):
             journal.add(job.name, _stamp(job), made)
-            finished += 1
-            if report:
-                report(finished, len(jobs))
-    rows = [*rows, *journal.rows()]
+            steps.next()
+    rows = [*planned.rows, *journal.rows()]
     path = out / "manifest.parquet"
     table(rows, out).write(path)
     people: dict[str, set[str]] = defaultdict(set)
@@ -118,9 +139,23 @@ def forge(
     )
 
 
+class Steps:
+    """Counts what is done and tells it."""
+
+    def __init__(self, done: int, total: int, report: Callable[[int, int], None] | None) -> None:
+        self.done, self.total, self.report = done - 1, total, report
+        self.next()
+
+    def next(self) -> None:
+        """One more is done."""
+        self.done += 1
+        if self.report:
+            self.report(self.done, self.total)
+
+
 def plan(
     manifest: Manifest | str | Path, *, families: Sequence[str], per_identity: int, rule: ForgeRule
-) -> tuple[list[Job], list[Row]]:
+) -> Plan:
     """Decide every picture of a bench: who, from which crop, with whose face, by which seed.
 
     Args:
@@ -128,9 +163,6 @@ def plan(
         families: Their names.
         per_identity: Forgeries of each family for each person.
         rule: The bench's.
-
-    Returns:
-        The jobs in a fixed order, and the rows of real crops that cannot be used.
 
     Raises:
         InputError: As for `forge`.
@@ -158,15 +190,24 @@ def plan(
         for n, position in enumerate(by_person[name]):
             places[position] = f"real/{_folder(name)}/{n}"
             jobs.append(Job(places[position], "real", reals[position][1], None, None, 0))
+    together = companions(pool)
+    groups: dict[str, Group] = {}
     for method, maker in makers.items():
+        learned: dict[frozenset[str], Group] = {}
+        if isinstance(maker, Learner):
+            for people in {id(p): p for p in together.values() if len(p) > 1}.values():
+                learned[people] = group_of(method, [r for c, r in reals if c.identity in people], rule)
+            groups |= {group.name: group for group in learned.values()}
         for name in names:
+            group = learned.get(together[name])
+            able = pool if group is None else [c for c in pool if c.identity in together[name]]
             order = _rng(rule.seed, method, name).permutation(len(by_person[name]))
             for n in range(per_identity):
                 position = by_person[name][int(order[n % len(order)])]
                 rng = _rng(rule.seed, method, name, n)
                 donor = None
                 if maker.needs_donor:
-                    donor = choose(pool[position], pool, rng, other_expression=method == "reenact")
+                    donor = choose(pool[position], able, rng, other_expression=method == "reenact")
                 jobs.append(
                     Job(
                         f"{method}/{_folder(name)}/{n}",
@@ -175,9 +216,10 @@ def plan(
                         None if donor is None else _at_rest(reals[donor.number], pool, method),
                         f"crops/{places[position]}.jpg",
                         int(rng.integers(2**62)),
+                        None if group is None else group.name,
                     )
                 )
-    return jobs, rows
+    return Plan(jobs, groups, rows)
 
 
 def _at_rest(real: tuple[Candidate, Real], pool: Sequence[Candidate], method: str) -> Real:
@@ -259,19 +301,8 @@ def table(rows: Sequence[Row], out: Path) -> Manifest:
 
 def _stamp(job: Job) -> str:
     """Everything that a job's result depends on but the rule, as a short text."""
-    told: list[Any] = [job.method, job.source, job.seed]
-    for real in (job.target, job.donor):
-        if real is not None:
-            path = Path(real.path)
-            state = path.stat() if path.exists() else None
-            told += [
-                real.path,
-                real.identity,
-                sorted(real.facts.items()),
-                zlib.crc32(real.landmarks.tobytes()),
-            ]
-            told += [None if real.rest is None else zlib.crc32(real.rest.tobytes())]
-            told += [None if state is None else [state.st_size, state.st_mtime_ns]]
+    told: list[Any] = [job.method, job.source, job.seed, job.group]
+    told += [state(real) for real in (job.target, job.donor) if real is not None]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
 
 

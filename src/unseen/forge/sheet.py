@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from unseen.forge.families import FAMILIES, family
-from unseen.forge.family import Portrait, Unforgeable
+from unseen.forge.family import Learner, Unforgeable
+from unseen.forge.groups import group_of
 from unseen.forge.run import plan
-from unseen.forge.work import ForgeRule, Job, Real, read_picture
+from unseen.forge.work import ForgeRule, Job, Real, portrait, read_picture
 from unseen.types import InputError
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def preview(
         out: The picture; `.png` or `.jpg`.
         families: The columns after the real picture.
         people: The rows: people drawn by `seed`.
-        seed: Of everything random. A forgery is the one that `forge` makes first with this seed.
+        seed: Of everything random. A forgery is the one that `forge` makes first with this seed; but families
+            that learn people learn only the shown ones and their donors here, which takes a minute or so.
         strengths: Keywords of the families' classes, by family.
         cell: Side of a cell, pixels.
         report: Called with (pictures done, pictures in all).
@@ -126,17 +128,24 @@ def preview(
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"{out}: a contact sheet ends in .png or .jpg", reason="format")
     rule = ForgeRule(seed, {name: dict(kind) for name, kind in (strengths or {}).items()})
-    jobs, _ = plan(manifest, families=families, per_identity=1, rule=rule)
+    jobs = plan(manifest, families=families, per_identity=1, rule=rule).jobs
     names = sorted({job.target.identity for job in jobs})
     order = np.random.default_rng(seed).permutation(len(names))[:people]
     chosen = [names[i] for i in sorted(order)]
     makers = {name: family(name, rule.strengths.get(name)) for name in families}
+    for name, maker in makers.items():
+        if isinstance(maker, Learner):
+            mine = [job for job in jobs if job.method == name and job.target.identity in chosen]
+            shown = {real.identity for job in mine for real in (job.target, job.donor) if real is not None}
+            known = [j.target for j in jobs if j.method == "real" and j.target.identity in shown]
+            if len(shown) > 1:
+                maker.learn([portrait(real) for real in group_of(name, known, rule).members])
     rows: list[list[_Image | str]] = []
     for name in chosen:
-        mine = {job.method: job for job in reversed(jobs) if job.target.identity == name}
-        row: list[_Image | str] = [_show(mine["real"].target)]
+        asked = {job.method: job for job in reversed(jobs) if job.target.identity == name}
+        row: list[_Image | str] = [_show(asked["real"].target)]
         for method, maker in makers.items():
-            row.append(_try(mine[method], maker))
+            row.append(_try(asked[method], maker))
             if report:
                 report(len(rows) * len(makers) + len(row) - 1, len(chosen) * len(makers))
         rows.append(row)
@@ -151,9 +160,6 @@ def _show(real: Real) -> _Image:
 
 
 def _try(job: Job, maker: Any) -> _Image | str:
-    def portrait(real: Real) -> Portrait:
-        return Portrait(read_picture(real.path), real.landmarks, real.identity, real.path, real.rest)
-
     try:
         donor = None if job.donor is None else portrait(job.donor)
         forged = maker(portrait(job.target), donor, np.random.default_rng(job.seed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,13 +16,24 @@ from numpy.typing import NDArray
 from unseen.data.masks import mask_box
 from unseen.forge.check import Gate, check_forgery
 from unseen.forge.families import family
-from unseen.forge.family import Family, Forged, Portrait, Unforgeable
+from unseen.forge.family import Family, Forged, Learner, Portrait, Unforgeable
 from unseen.media.crop import encode_crop
 from unseen.media.faces import FaceFinder, face_finder
 from unseen.prepare.journal import write_whole
 from unseen.types import InputError
 
-__all__ = ["ForgeRule", "Job", "Real", "dropped", "read_picture", "work"]
+__all__ = [
+    "ForgeRule",
+    "Job",
+    "Real",
+    "dropped",
+    "network_path",
+    "portrait",
+    "read_picture",
+    "ready",
+    "state",
+    "work",
+]
 
 Row = dict[str, Any]
 
@@ -78,6 +90,7 @@ class Job:
     donor: Real | None
     source: str | None  # the bench's own copy of the target
     seed: int
+    group: str | None = None  # whose network it needs, see `unseen.forge.groups`
 
 
 def work(job: Job, rule: ForgeRule, out: Path) -> list[Row]:
@@ -86,11 +99,11 @@ def work(job: Job, rule: ForgeRule, out: Path) -> list[Row]:
     A dropped row has no picture and a `reason`: an `Unforgeable`'s, the gate's, or `unreadable`.
     """
     try:
-        target = _portrait(job.target)
+        target = portrait(job.target)
         if job.method == "real":
             return [_keep_real(job, target, out)]
-        donor = None if job.donor is None else _portrait(job.donor)
-        forger = _forger(job.method, rule.strengths.get(job.method, {}))
+        donor = None if job.donor is None else portrait(job.donor)
+        forger = ready(job, rule.strengths.get(job.method, {}), out)
         forged = forger(target, donor, np.random.default_rng(job.seed))
     except Unforgeable as error:
         return [dropped(job, error.reason, str(error))]
@@ -178,18 +191,41 @@ def read_picture(path: str) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _portrait(real: Real) -> Portrait:
+def portrait(real: Real) -> Portrait:
+    """Read a real crop's picture."""
     return Portrait(read_picture(real.path), real.landmarks, real.identity, real.path, real.rest)
 
 
-def _forger(name: str, strengths: dict[str, Any]) -> Family:
-    """Return a fresh family: what one has learned for earlier jobs must not show in this one's bytes."""
+def state(real: Real) -> list[Any]:
+    """Everything that a result depends on in a real crop, as plain values; its file's time, not its bytes."""
+    path = Path(real.path)
+    found = path.stat() if path.exists() else None
+    return [
+        real.path,
+        real.identity,
+        sorted(real.facts.items()),
+        zlib.crc32(real.landmarks.tobytes()),
+        None if real.rest is None else zlib.crc32(real.rest.tobytes()),
+        None if found is None else [found.st_size, found.st_mtime_ns],
+    ]
+
+
+def network_path(group: str, out: Path) -> Path:
+    """Return where a bench keeps what was learned of a group; nothing that is finished needs it."""
+    return out / ".networks" / f"{group}.safetensors"
+
+
+def ready(job: Job, strengths: dict[str, Any], out: Path) -> Family:
+    """Return the job's family, fresh: what it learned for earlier jobs must not show in this one's bytes."""
     cv2.setNumThreads(1)  # the processes already fill the cores
-    if name in LEARNED:
+    if job.method in LEARNED:
         import torch
 
         torch.set_num_threads(1)  # also because sums depend on how they are shared out
-    return family(name, strengths)
+    maker = family(job.method, strengths)
+    if job.group is not None and isinstance(maker, Learner):
+        maker.load(network_path(job.group, out))
+    return maker
 
 
 @lru_cache(maxsize=1)
