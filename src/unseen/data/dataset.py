@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unseen.data.domains import domain_of
 from unseen.data.samplers import Draw, Synthesis
 from unseen.data.transforms import Transform, for_evaluation
 from unseen.types import FaceBatch, FaceRecord, FaceSample, InputError, Label
@@ -225,7 +226,7 @@ def collate(items: Iterable[list[FaceSample]], *, methods: Sequence[str] | None 
 
     Args:
         items: What `FaceDataset` returns, a list each.
-        methods: Names of forgery methods in the order of their numbers; gives `domain`.
+        methods: Names of the forgery methods, from `forgery_methods`; gives `domain`, which is 0 for reals.
 
     Returns:
         A batch with a uint8 image. A sample without label has -1, which losses refuse.
@@ -253,21 +254,12 @@ def collate(items: Iterable[list[FaceSample]], *, methods: Sequence[str] | None 
         image=image,
         label=torch.tensor([-1 if s.label is None else int(s.label) for s in samples]),
         weight=None if all(w == 1 for w in weights) else torch.tensor(weights, dtype=torch.float32),
-        domain=None if methods is None else _domains(samples, list(methods)),
+        domain=None
+        if methods is None
+        else torch.tensor([domain_of(s.label, s.record, methods) for s in samples]),
         regions=_regions(samples),
         records=[s.record for s in samples],
     )
-
-
-def _domains(samples: Sequence[FaceSample], methods: list[str]) -> Tensor:
-    for sample in samples:
-        if sample.record.method not in methods:
-            raise InputError(
-                f"{sample.record.path}: method {sample.record.method!r}; "
-                f"expected one of {', '.join(methods)}",
-                reason="unknown_method",
-            )
-    return torch.tensor([methods.index(str(s.record.method)) for s in samples])
 
 
 def _regions(samples: Sequence[FaceSample]) -> list[Tensor] | None:

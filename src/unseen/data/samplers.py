@@ -13,9 +13,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from unseen.data.domains import domain_of, forgery_methods
 from unseen.types import FaceRecord, FaceSample, InputError, Label
 
-__all__ = ["Balanced", "Draw", "Ordered", "Sampler", "Shuffled", "Synthesis"]
+__all__ = ["Balanced", "BalancedDomains", "Draw", "Ordered", "Sampler", "Shuffled", "Synthesis"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Synthesis(Protocol):
     """Makes a fake from a real sample, such as `unseen.methods.sbi.SelfBlend`."""
 
     needs: tuple[str, ...]
+    method: str  # what its fakes are called in `FaceRecord.method`
 
     def pair(self, sample: FaceSample, rng: np.random.Generator) -> tuple[FaceSample, FaceSample]:
         """Return the real as it is shown, and the fake."""
@@ -190,6 +192,74 @@ class Balanced:
                 reason="one_class",
             )
         return real, fake
+
+
+class BalancedDomains:
+    """As many faces of every domain in every batch: the real ones, and each forgery method by itself.
+
+    Smaller domains are cycled, freshly shuffled each time round. DID's 15 are 3 each of five domains. An
+    epoch shows each member of the largest domain once, unless its length is given.
+
+    Args:
+        batch_size: Samples in a batch of one process, a multiple of the number of domains.
+        length: Batches in an epoch, those of all processes together; None for the largest domain once.
+    """
+
+    def __init__(self, batch_size: int = 15, *, length: int | None = None) -> None:
+        self.batch_size = _positive("BalancedDomains", batch_size)
+        if length is not None and length < 1:
+            raise InputError(f"BalancedDomains: length {length}; expected at least one batch an epoch")
+        self.length = length
+
+    def count(self, records: Sequence[FaceRecord], world: int = 1) -> int:
+        """Return the number of batches that each of `world` processes gets."""
+        return self._count(self._domains(records), world)
+
+    def batches(
+        self, records: Sequence[FaceRecord], seed: int, epoch: int, rank: int = 0, world: int = 1
+    ) -> Iterator[list[Draw]]:
+        """Yield the batches of one process, in order, the domains in turn.
+
+        Raises:
+            InputError: There are no reals or no fakes, a fake does not say who forged it, or the batch cannot
+                be shared equally.
+        """
+        _check_rank(rank, world)
+        domains = self._domains(records)
+        streams = [_Stream(members, seed, epoch, salt) for salt, members in enumerate(domains)]
+        each = self.batch_size // len(domains)
+        for number in range(self._count(domains, world)):
+            first = (number * world + rank) * each  # place of this batch in each of the streams
+            places = [(place, stream) for place in range(first, first + each) for stream in streams]
+            yield [
+                Draw(stream[place], epoch, first * len(domains) + i)
+                for i, (place, stream) in enumerate(places)
+            ]
+
+    def _count(self, domains: Sequence[NDArray[np.intp]], world: int) -> int:
+        each = self.batch_size // len(domains)
+        length = self.length or -(-max(len(members) for members in domains) // each)
+        return -(-length // world)
+
+    def _domains(self, records: Sequence[FaceRecord]) -> list[NDArray[np.intp]]:
+        """Return the records of each domain, the real ones first."""
+        methods = forgery_methods(records)
+        number = np.array([-1 if r.label is None else domain_of(r.label, r, methods) for r in records])
+        domains = [np.flatnonzero(number == domain) for domain in range(1 + len(methods))]
+        for members, what in ((domains[0], "real (label 0)"), (domains[1:], "fake (label 1)")):
+            if not len(members):
+                raise InputError(
+                    f"BalancedDomains: none of {len(records)} records is {what}; expected real faces and "
+                    "forgeries, each with its `method`",
+                    reason="one_class",
+                )
+        if self.batch_size % len(domains):
+            near = max(1, round(self.batch_size / len(domains))) * len(domains)
+            raise InputError(
+                f"BalancedDomains: batch_size {self.batch_size} cannot be shared equally by {len(domains)} "
+                f"domains ({', '.join(['real', *methods])}); give batch_size: {near}"
+            )
+        return domains
 
 
 class _Stream:

@@ -51,6 +51,7 @@ class SelfBlend:
     """
 
     needs: tuple[str, ...] = ("landmarks",)
+    method: str = "sbi"
 
     def __init__(
         self,
@@ -118,7 +119,7 @@ class SelfBlend:
             sample,
             image=image,
             label=Label.FAKE,
-            record=replace(sample.record, label=Label.FAKE, method="sbi", source=where),
+            record=replace(sample.record, label=Label.FAKE, method=self.method, source=where),
             source=target if self.keep_source else sample.source,
             regions=region,
         )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from unseen.models.backbone import Backbone
-from unseen.types import Explanation, FaceBatch, Features, Output
+from unseen.types import Explanation, FaceBatch, FaceRecord, Features, Output
 
 __all__ = ["Detector", "Head", "Part", "Trainable"]
 
@@ -34,6 +34,24 @@ class Part(nn.Module):
 
     def losses(self, aux: Any, batch: FaceBatch) -> dict[str, Tensor]:
         """Return this part's terms by name, already weighted; an empty dict for none."""
+        return {}
+
+    def check(self, records: Sequence[FaceRecord], made: Sequence[str] = ()) -> None:
+        """Refuse, before training begins, rows that this part cannot learn from.
+
+        Args:
+            records: The rows.
+            made: Methods of fakes that are made of them while training.
+        """
+
+    def progress(self, share: float) -> None:
+        """Hear, before each optimizer step, which share of the run's steps is done, from 0 to below 1.
+
+        For what changes in the course of training. It is the same number again after a resume.
+        """
+
+    def numbers(self) -> dict[str, Tensor]:
+        """Return scalars by name that are worth a line in the log of training but are no losses."""
         return {}
 
     def explain(self, aux: Any) -> list[list[Explanation]]:
@@ -124,13 +142,28 @@ class Detector(nn.Module):
         terms: dict[str, Tensor] = dict(self.head.losses(output.logits, batch))
         for part, aux in zip(self.parts, output.aux, strict=True):
             assert isinstance(part, Part)
-            for name, value in part.losses(aux, batch).items():
-                # Two of the same part are allowed; their terms must not overwrite each other.
-                key = name
-                while key in terms:
-                    key += "'"
-                terms[key] = value
+            _add(terms, part.losses(aux, batch))
         return terms
+
+    def numbers(self) -> dict[str, Tensor]:
+        """Return every number of every part by name; they are logged, not summed."""
+        found: dict[str, Tensor] = {}
+        for part in self.parts:
+            assert isinstance(part, Part)
+            _add(found, part.numbers())
+        return found
+
+    def check(self, records: Sequence[FaceRecord], made: Sequence[str] = ()) -> None:
+        """Let each part refuse rows that it cannot learn from; see `Part.check`."""
+        for part in self.parts:
+            assert isinstance(part, Part)
+            part.check(records, made)
+
+    def progress(self, share: float) -> None:
+        """Tell each part which share of the training steps is done; whoever trains calls it before a step."""
+        for part in self.parts:
+            assert isinstance(part, Part)
+            part.progress(share)
 
     def explain(self, image: Tensor) -> list[list[Explanation]]:
         """Return the evidence of the backbone and of each part, one list a picture."""
@@ -141,3 +174,12 @@ class Detector(nn.Module):
             for known, new in zip(found, part.explain(aux), strict=False):
                 known.extend(new)
         return found
+
+
+def _add(terms: dict[str, Tensor], new: dict[str, Tensor]) -> None:
+    """Two of the same part are allowed; what they tell must not overwrite each other."""
+    for name, value in new.items():
+        key = name
+        while key in terms:
+            key += "'"
+        terms[key] = value

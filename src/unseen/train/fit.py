@@ -20,6 +20,7 @@ from torch import nn
 
 from unseen.checkpoint import RECIPE, same_recipe, save_run
 from unseen.data.dataset import FaceDataset
+from unseen.data.domains import forgery_methods
 from unseen.data.manifest import Manifest
 from unseen.data.transforms import AlignFace
 from unseen.evaluate.calibration import Calibration
@@ -76,6 +77,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
     torch.manual_seed(draw_seed(recipe.seed))
     detector = recipe.detector(pretrained=False if resume else None)
     _check_sizes(data, detector, recipe.origin)
+    detector.check(training, _made(data))
     if recipe.init is not None and not resume:
         initialize(detector, recipe.init)
     if settings.channels_last:
@@ -269,8 +271,8 @@ def _training_loader(
 ) -> Any:
     synthesise = getattr(data.sampler, "synthesise", None)
     faces = FaceDataset(records, data.transforms, seed=recipe.seed, training=True, synthesise=synthesise)
-    methods = sorted({str(r.method) for r in records if r.method is not None})
-    named = synthesise is None and all(r.method is not None for r in records)
+    named = all(r.method for r in records if r.label == Label.FAKE)  # what needs names has asked for them
+    methods = forgery_methods(records, _made(data)) if named else None
     stream = BatchStream(
         data.sampler,
         records,
@@ -279,7 +281,13 @@ def _training_loader(
         rank=trainer.global_rank,
         world=trainer.world_size,
     )
-    return make_loader(FaceBatches(faces, methods if named else None), stream, workers=_workers(data))
+    return make_loader(FaceBatches(faces, methods), stream, workers=_workers(data))
+
+
+def _made(data: DataSettings) -> list[str]:
+    """Return the methods of the fakes that are made while training."""
+    synthesise = getattr(data.sampler, "synthesise", None)
+    return [] if synthesise is None else [synthesise.method]
 
 
 def _workers(data: DataSettings) -> int:

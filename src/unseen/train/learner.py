@@ -17,10 +17,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from unseen.models.detector import Detector
 from unseen.recipe import Schedule, TrainerSettings
 from unseen.types import FaceBatch, InputError
 
-__all__ = ["Learner", "draw_seed", "frozen_statistics"]
+__all__ = ["Learner", "draw_seed", "frozen_statistics", "settled"]
 
 AfterStep = Callable[["Learner", dict[str, float]], None]
 
@@ -34,13 +35,10 @@ def draw_seed(*numbers: int) -> int:
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """Let batch norms use their batch and leave their running statistics alone, as SAM's second pass must.
 
-    The public code of SBI updates them in both passes, once with weights that the network never has.
+    So with everything else that has `track_running_stats`, such as a memory of prototypes. The public code of
+    SBI updates them in both passes, once with weights that the network never has.
     """
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
-    ]
+    norms: list[Any] = [m for m in model.modules() if getattr(m, "track_running_stats", False)]
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -48,6 +46,25 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+@contextmanager
+def settled(model: nn.Module) -> Iterator[None]:
+    """Let memories, which have `waits` and `settle()`, move once at the end of an optimizer step.
+
+    Every batch of the step, and SAM's second pass over them, then meets the memory with which the step began,
+    as one large batch would. After an error they stay as they were.
+    """
+    memories: list[Any] = [m for m in model.modules() if hasattr(m, "settle")]
+    for memory in memories:
+        memory.waits = True
+    try:
+        yield
+    finally:
+        for memory in memories:
+            memory.waits = False
+    for memory in memories:
+        memory.settle()
 
 
 class Learner(LightningModule):
@@ -122,16 +139,19 @@ class Learner(LightningModule):
         factor = self.schedule.factor(self.step, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
+        if isinstance(self.model, Detector):
+            self.model.progress(self.step / self.steps)
         self.optimizer.zero_grad(set_to_none=True)
-        numbers = self._gradients(batches)
-        if self.settings.sam is not None:
-            moved = self._climb(self.settings.sam)
-            self.optimizer.zero_grad(set_to_none=True)
-            with frozen_statistics(self.model):
-                self._gradients(batches)
-            with torch.no_grad():
-                for parameter, move in moved:
-                    parameter.sub_(move)
+        with settled(self.model):
+            numbers = self._gradients(batches)
+            if self.settings.sam is not None:
+                moved = self._climb(self.settings.sam)
+                self.optimizer.zero_grad(set_to_none=True)
+                with frozen_statistics(self.model):
+                    self._gradients(batches)
+                with torch.no_grad():
+                    for parameter, move in moved:
+                        parameter.sub_(move)
         if self.settings.clip is not None:
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
             numbers["gradient_norm"] = self._finite_norm(norm)
@@ -145,14 +165,15 @@ class Learner(LightningModule):
         return numbers
 
     def _gradients(self, batches: Sequence[FaceBatch]) -> dict[str, float]:
-        """Add the mean gradient of these batches; return the mean of each term."""
+        """Add the mean gradient of these batches; return the mean of each term, and what the model tells."""
         sums: dict[str, float] = {}
+        told: dict[str, Tensor] = getattr(self.model, "numbers", dict)()
         for batch in batches:
             terms: dict[str, Tensor] = self.model.losses(batch)  # type: ignore[operator]
-            values = dict(
-                zip(terms, torch.stack([t.detach().float() for t in terms.values()]).tolist(), strict=True)
-            )
-            for name, value in values.items():
+            # All in one: each value asked for on its own would make a GPU wait for the host.
+            values = torch.stack([t.detach().float() for t in (*terms.values(), *told.values())]).tolist()
+            seen = dict(zip(told, values[len(terms) :], strict=True))
+            for name, value in zip(terms, values, strict=False):
                 if not np.isfinite(value):
                     raise InputError(
                         self._not_finite(f"the loss term {name!r} is {value}", batches), reason="not_finite"
@@ -160,7 +181,7 @@ class Learner(LightningModule):
                 sums[name] = sums.get(name, 0.0) + value / len(batches)
             self.manual_backward(torch.stack(list(terms.values())).sum() / len(batches))
         self._share_gradients()
-        return {"loss": sum(sums.values()), **sums}
+        return {**seen, "loss": sum(sums.values()), **sums}
 
     def _share_gradients(self) -> None:
         """Average gradients over processes.
