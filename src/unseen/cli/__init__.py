@@ -24,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for verb in (detect, prepare, forge, train, sweep, evaluate):
         verb.add(verbs)
-    known, rest = parser.parse_known_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if (pair := " ".join(words[:2])) in verbs.choices:  # a verb of two words, such as `prepare residuals`
+        words[:2] = [pair]
+    known, rest = parser.parse_known_args(words)
     if known.verb is None:
         parser.print_help()
         return USAGE
