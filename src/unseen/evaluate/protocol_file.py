@@ -135,7 +135,8 @@ class _Reader:
 
     def protocol(self, name: str, digest: str) -> Protocol:
         found = self.found
-        paper = Paper(**self.mapping("paper", found["paper"], Paper))
+        said = self.mapping("paper", found["paper"], Paper)
+        paper = Paper(**said | {k: str(said[k]) for k in ("table", "figure") if said.get(k) is not None})
         if (paper.table is None) == (paper.figure is None):
             raise self.wrong("paper", "expected either `table:` or `figure:`")
         train = {str(k): self.training(f"train.{k}", v) for k, v in dict(found["train"]).items()}
