@@ -31,9 +31,9 @@ from unseen.run_files import LIST
 from unseen.train.card import describe_data, write_card
 from unseen.train.course import BEST, LAST, Course
 from unseen.train.learner import Learner, draw_seed
-from unseen.train.loaders import BatchStream, FaceBatches, make_loader, validation_draws
+from unseen.train.loaders import BatchStream, FaceBatches, make_loader
 from unseen.train.progress import TrainingProgress
-from unseen.train.validation import ValidationScores, score_validation
+from unseen.train.validation import Judge
 from unseen.train.weights import initialize
 from unseen.types import FaceRecord, InputError, Label
 
@@ -43,7 +43,6 @@ log = logging.getLogger("unseen.train")
 
 # What may change between the first part of a run and its continuation without changing what is learned.
 _FREE = ("data.workers", "trainer.log_every", "trainer.save_every", "trainer.patience")
-_VALIDATION_SEED = 0  # the same validation fakes in every run, so that runs can be compared
 
 
 class _ByHand(DDPStrategy):
@@ -97,7 +96,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
         out.mkdir(parents=True, exist_ok=True)
         (out / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
 
-    judge = _Judge(data, validation, settings) if validation else None
+    judge = Judge(data, validation, settings, workers=_workers(data)) if validation else None
     line = TrainingProgress(steps, shown=progress and first)
     course = Course(
         out,
@@ -300,46 +299,12 @@ def _without_traceback(error: InputError) -> InputError:
     return InputError(str(error).rpartition(name)[2].strip(), reason=error.reason)
 
 
-class _Judge:
-    """Scores the validation rows, with fakes made by the sampler's synthesis if there are none among them."""
-
-    def __init__(self, data: DataSettings, records: list[FaceRecord], settings: TrainerSettings) -> None:
-        synthesise = getattr(data.sampler, "synthesise", None)
-        self.made = synthesise is not None and not any(r.label == Label.FAKE for r in records)
-        faces = FaceDataset(
-            records, data.transforms, seed=_VALIDATION_SEED, training=False, synthesise=synthesise
-        )
-        draws = validation_draws(records, batch_size=data.val_batch, synthesise=self.made)
-        self._loader = make_loader(FaceBatches(faces), draws, workers=_workers(data))
-        self._settings = settings
-
-    def scores(self, model: nn.Module) -> ValidationScores:
-        """Score every validation face."""
-        assert isinstance(model, Detector)
-        found = score_validation(
-            model,
-            self._loader,
-            device=next(model.parameters()).device,
-            precision=self._settings.precision,
-            channels_last=self._settings.channels_last,
-        )
-        if not found.score.size:
-            raise InputError(
-                "no face of the validation split can be used; see the warnings above", reason="empty"
-            )
-        return found
-
-    def metrics(self, model: nn.Module) -> dict[str, float]:
-        """Return the numbers of a validation."""
-        return self.scores(model).metrics()
-
-
 def _finish(
     out: Path,
     recipe: Recipe,
     learner: Learner,
     course: Course,
-    judge: _Judge | None,
+    judge: Judge | None,
     training: list[FaceRecord],
     validation: list[FaceRecord],
 ) -> None:

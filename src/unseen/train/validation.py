@@ -8,12 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from unseen.data.dataset import FaceDataset
 from unseen.evaluate.metrics import auc
 from unseen.models.detector import Detector
-from unseen.types import FaceBatch, FaceRecord
+from unseen.recipe import DataSettings, TrainerSettings
+from unseen.train.loaders import FaceBatches, make_loader, validation_draws
+from unseen.types import FaceBatch, FaceRecord, InputError, Label
 
-__all__ = ["ValidationScores", "score_validation"]
+__all__ = ["Judge", "ValidationScores", "score_validation"]
+
+SEED = 0  # the same validation fakes in every run, so that runs can be compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,3 +93,44 @@ def score_validation(
     if not scores:
         return ValidationScores(np.zeros(0), np.zeros(0, np.int64), [])
     return ValidationScores(torch.cat(scores).numpy(), torch.cat(labels).numpy(), records)
+
+
+class Judge:
+    """Scores the validation rows, with fakes made by the sampler's synthesis if there are none among them.
+
+    Args:
+        data: Transforms, sampler and batch size.
+        records: The rows.
+        settings: Precision and memory layout, as in training.
+        workers: Processes that read pictures.
+    """
+
+    def __init__(
+        self, data: DataSettings, records: list[FaceRecord], settings: TrainerSettings, *, workers: int
+    ) -> None:
+        synthesise = getattr(data.sampler, "synthesise", None)
+        self.made = synthesise is not None and not any(r.label == Label.FAKE for r in records)
+        faces = FaceDataset(records, data.transforms, seed=SEED, training=False, synthesise=synthesise)
+        draws = validation_draws(records, batch_size=data.val_batch, synthesise=self.made)
+        self._loader = make_loader(FaceBatches(faces), draws, workers=workers)
+        self._settings = settings
+
+    def scores(self, model: nn.Module) -> ValidationScores:
+        """Score every validation face."""
+        assert isinstance(model, Detector)
+        found = score_validation(
+            model,
+            self._loader,
+            device=next(model.parameters()).device,
+            precision=self._settings.precision,
+            channels_last=self._settings.channels_last,
+        )
+        if not found.score.size:
+            raise InputError(
+                "no face of the validation split can be used; see the warnings above", reason="empty"
+            )
+        return found
+
+    def metrics(self, model: nn.Module) -> dict[str, float]:
+        """Return the numbers of a validation."""
+        return self.scores(model).metrics()
