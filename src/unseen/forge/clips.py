@@ -22,10 +22,13 @@ from unseen.media.frames import Limits
 from unseen.media.video import VideoIndex, index_video, read_video
 from unseen.types import InputError
 
-__all__ = ["ForgedClip", "forge_clip", "smooth_track"]
+__all__ = ["ENCODER", "ForgedClip", "forge_clip", "smooth_track"]
 
 COPIED_SOUND = ("aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac")  # what an MP4 file may hold
 LONGEST_GAP = 12  # frames without a face that are bridged
+# libx264's macroblock tree reads memory that nobody wrote where a row is not a multiple of 16 blocks, and the
+# bytes then change from run to run.
+ENCODER = {"preset": "medium", "x264-params": "mbtree=0"}
 STILLS = 12  # frames from which a family learns who is in a clip
 WINDOW = 9  # frames; with order 2 it leaves the movement of lips and takes the landmarks' trembling
 
@@ -68,9 +71,9 @@ def forge_clip(
     """Forge the largest face of every frame of a clip.
 
     Two passes over the file: the first finds landmarks, which are then smoothed over time; the second forges
-    and encodes, one frame in memory at a time. The family draws the same numbers for every frame. Pictures
-    are a function of the seed; the file's bytes are not quite, since libx264 wavers between runs. A real clip
-    to stand beside the forged ones is made by the same path with `family=None`.
+    and encodes, one frame in memory at a time. The family draws the same numbers for every frame, and the
+    same arguments give the same file. A real clip to stand beside the forged ones is made by the same path
+    with `family=None`.
 
     Args:
         target: The clip.
@@ -236,7 +239,7 @@ class _Writer:
         self.size = index.height + index.height % 2, index.width + index.width % 2
         self.video.height, self.video.width = self.size
         self.video.pix_fmt = "yuv420p"
-        self.video.options = {"crf": str(crf), "preset": "medium"}
+        self.video.options = {"crf": str(crf), **ENCODER}
         self.video.codec_context.time_base = index.time_base
         self.video.codec_context.thread_count = 2
         with av.open(str(source)) as container:

@@ -19,7 +19,7 @@ from unseen.forge.groups import learn_groups, missing
 from unseen.forge.run import Steps, plan
 from unseen.forge.work import ForgeRule, Job, Row, portrait, ready
 from unseen.prepare.journal import Journal, claim_folder, write_whole
-from unseen.prepare.pool import work_off
+from unseen.prepare.pool import open_pool, work_off
 from unseen.types import InputError
 
 __all__ = ["Films", "forge_clips"]
@@ -51,6 +51,11 @@ class _Film:
     facts: Mapping[str, Any]
     identity: str
     job: Job | None
+
+    @property
+    def group(self) -> str | None:
+        """Whose network it needs."""
+        return None if self.job is None else self.job.group
 
 
 def forge_clips(
@@ -92,16 +97,14 @@ def forge_clips(
         todo = [film for film in films if not journal.has(film.name, _stamp(film))]
         unlearned = missing([film.job for film in todo if film.job], planned.groups, out)
         steps = Steps(len(films) - len(todo), len(films) + len(unlearned), report)
-        trouble = learn_groups(
-            unlearned, rule, out, workers=workers, seconds=seconds_per_clip, report=steps.next
-        )
-        hopeless = [film for film in todo if film.job and film.job.group in trouble]
-        able = [film for film in todo if film not in hopeless]
-        lost = ((film, _lost(film, *trouble[str(film.job and film.job.group)])) for film in hopeless)
-        done = work_off(_make, able, crf, out, lost=_lost, workers=workers, seconds=seconds_per_clip)
-        for film, rows in chain(lost, done):
-            journal.add(film.name, _stamp(film), rows)
-            steps.next()
+        with open_pool(len(todo), workers) as pool:
+            given: dict[str, Any] = {"pool": pool, "seconds": seconds_per_clip}
+            trouble = learn_groups(unlearned, rule, out, report=steps.next, **given)
+            able = [film for film in todo if film.group not in trouble]
+            hopeless = ((film, _lost(film, *trouble[film.group])) for film in todo if film.group in trouble)
+            for film, rows in chain(hopeless, work_off(_make, able, crf, out, lost=_lost, **given)):
+                journal.add(film.name, _stamp(film), rows)
+                steps.next()
     rows = sorted(journal.rows(), key=lambda row: str(row["video"]))
     kept = [row for row in rows if row["status"] == "kept"]
     text = io.StringIO()

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from unseen.forge.pairs import Candidate
 from unseen.forge.work import ForgeRule, Job, Real, network_path, portrait, state
 from unseen.prepare.pool import work_off
 from unseen.types import InputError
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
 
 __all__ = ["Group", "companions", "group_of", "learn_group", "learn_groups", "missing"]
 
@@ -87,7 +91,7 @@ def learn_groups(
     rule: ForgeRule,
     out: Path,
     *,
-    workers: int | None,
+    pool: ProcessPool,
     seconds: float,
     report: Callable[[], None],
 ) -> dict[str, tuple[str, str]]:
@@ -97,7 +101,7 @@ def learn_groups(
         groups: Whose.
         rule: The bench's.
         out: The bench.
-        workers: Processes.
+        pool: Who trains, from `open_pool`.
         seconds: A network that takes longer is given up.
         report: Called after each.
 
@@ -105,7 +109,7 @@ def learn_groups(
         By name, why a group has none: a reason and a sentence.
     """
     trouble = {}
-    for group, said in work_off(learn_group, groups, rule, out, lost=_lost, workers=workers, seconds=seconds):
+    for group, said in work_off(learn_group, groups, rule, out, lost=_lost, pool=pool, seconds=seconds):
         if said is not None:
             trouble[group.name] = said
         report()

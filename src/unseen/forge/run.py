@@ -21,7 +21,7 @@ from unseen.forge.groups import Group, companions, group_of, learn_groups, missi
 from unseen.forge.pairs import Candidate, choose, describe, resting
 from unseen.forge.work import ForgeRule, Job, Real, Row, dropped, read_picture, state, work
 from unseen.prepare.journal import Journal, claim_folder
-from unseen.prepare.pool import work_off
+from unseen.prepare.pool import open_pool, work_off
 from unseen.types import FaceRecord, InputError, Label
 
 if TYPE_CHECKING:
@@ -114,15 +114,14 @@ def forge(
         todo = [job for job in jobs if not journal.has(job.name, _stamp(job))]
         unlearned = missing(todo, planned.groups, out)
         steps = Steps(len(jobs) - len(todo), len(jobs) + len(unlearned), report)
-        trouble = learn_groups(
-            unlearned, rule, out, workers=workers, seconds=seconds_per_job, report=steps.next
-        )
-        able = [job for job in todo if job.group not in trouble]
-        hopeless = ((job, [dropped(job, *trouble[job.group])]) for job in todo if job.group in trouble)
-        done = work_off(work, able, rule, out, lost=_lost, workers=workers, seconds=seconds_per_job)
-        for job, made in chain(hopeless, done):
-            journal.add(job.name, _stamp(job), made)
-            steps.next()
+        with open_pool(len(todo), workers) as pool:
+            given: dict[str, Any] = {"pool": pool, "seconds": seconds_per_job}
+            trouble = learn_groups(unlearned, rule, out, report=steps.next, **given)
+            able = [job for job in todo if job.group not in trouble]
+            hopeless = ((job, [dropped(job, *trouble[job.group])]) for job in todo if job.group in trouble)
+            for job, made in chain(hopeless, work_off(work, able, rule, out, lost=_lost, **given)):
+                journal.add(job.name, _stamp(job), made)
+                steps.next()
     rows = [*planned.rows, *journal.rows()]
     path = out / "manifest.parquet"
     table(rows, out).write(path)
@@ -200,14 +199,14 @@ def plan(
             groups |= {group.name: group for group in learned.values()}
         for name in names:
             group = learned.get(together[name])
-            able = pool if group is None else [c for c in pool if c.identity in together[name]]
+            lenders = pool if group is None else [c for c in pool if c.identity in together[name]]
             order = _rng(rule.seed, method, name).permutation(len(by_person[name]))
             for n in range(per_identity):
                 position = by_person[name][int(order[n % len(order)])]
                 rng = _rng(rule.seed, method, name, n)
                 donor = None
                 if maker.needs_donor:
-                    donor = choose(pool[position], able, rng, other_expression=method == "reenact")
+                    donor = choose(pool[position], lenders, rng, other_expression=method == "reenact")
                 jobs.append(
                     Job(
                         f"{method}/{_folder(name)}/{n}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unseen.data.manifest import Manifest
-from unseen.forge.clips import forge_clip
+from unseen.forge.clips import ENCODER, forge_clip
 from unseen.forge.families import FAMILIES
 from unseen.forge.run import forge
 from unseen.forge.synthetic import Scene, synthesise
@@ -25,7 +26,7 @@ __all__ = ["film", "sample_splits", "write_clip", "write_sample"]
 
 SIZE = 256  # pixels, the side of photographs and clips
 SHOTS = 2  # photographs a person
-QUICK = {"autoencode": {"iterations": 20}}  # enough to see whose face it is
+QUICK = {"autoencode": {"iterations": 12, "batch": 6}}  # enough to see whose face it is
 
 
 def write_sample(
@@ -79,6 +80,7 @@ def write_sample(
             )
     faces = Manifest.from_records(records, folder)
     made = forge(faces, folder, families=FAMILIES, seed=seed, strengths=QUICK, workers=workers)
+    shutil.rmtree(folder / ".networks", ignore_errors=True)  # larger than all the rest
     if clips:
         write_clips(folder / "clips", seed)
     return made.manifest
@@ -170,7 +172,7 @@ def write_clip(path: Path, frames: Iterator[NDArray[np.uint8]], *, fps: int = 16
         crf: Constant rate factor.
     """
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": str(crf)})
+        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": str(crf), **ENCODER})
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the same bytes on every machine
         for number, frame in enumerate(frames):

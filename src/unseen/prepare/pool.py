@@ -6,14 +6,40 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unseen.types import InputError
 
-__all__ = ["work_off"]
+if TYPE_CHECKING:
+    from pebble import ProcessPool
+
+__all__ = ["open_pool", "work_off"]
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
+
+
+@contextmanager
+def open_pool(jobs: int, workers: int | None = None) -> Iterator[ProcessPool]:
+    """Give worker processes, started when first used, that serve several calls of `work_off`.
+
+    Args:
+        jobs: The most that there will be at a time.
+        workers: Processes; default: one a core.
+    """
+    import multiprocessing
+
+    # pebble, not concurrent.futures: a worker that a hostile file kills or hangs costs that file alone.
+    from pebble import ProcessPool
+
+    count = max(1, min(workers or os.cpu_count() or 1, jobs))
+    with ProcessPool(count, context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.stop()  # type: ignore[no-untyped-call]
+            raise
 
 
 def work_off(
@@ -23,6 +49,7 @@ def work_off(
     lost: Callable[[_Job, str, str], _Result],
     workers: int | None = None,
     seconds: float = 600.0,
+    pool: ProcessPool | None = None,
 ) -> Iterator[tuple[_Job, _Result]]:
     """Call `function(job, *more)` for every job in worker processes; yield each result as it comes.
 
@@ -34,38 +61,31 @@ def work_off(
             sentence.
         workers: Processes; default: one a core.
         seconds: A job that takes longer is given up and its worker replaced.
+        pool: From `open_pool`, instead of processes of its own.
 
     Raises:
         InputError: The workers cannot start (`workers`).
     """
     if not jobs:
         return
-    import multiprocessing
+    from pebble import ProcessExpired
 
-    # pebble, not concurrent.futures: a worker that a hostile file kills or hangs costs that file alone.
-    from pebble import ProcessExpired, ProcessPool
-
-    count = min(workers or os.cpu_count() or 1, len(jobs))
-    with ProcessPool(count, context=multiprocessing.get_context("spawn")) as pool:
+    with open_pool(len(jobs), workers) if pool is None else nullcontext(pool) as pool:
         waiting: dict[Any, _Job] = {
             pool.schedule(function, args=(job, *more), timeout=seconds): job for job in jobs
         }
-        try:
-            for future in as_completed(waiting):
-                job = waiting[future]
-                try:
-                    result = future.result()
-                except TimeoutError:
-                    result = lost(job, "timeout", f"more than {seconds:g} s; see --seconds-per-file")
-                except BrokenProcessPool as error:
-                    raise InputError(
-                        "worker processes cannot start; in a script, call this from a function below "
-                        "`if __name__ == '__main__':`, since workers import the script again",
-                        reason="workers",
-                    ) from error
-                except ProcessExpired as error:
-                    result = lost(job, "crashed", f"its worker ended with exit code {error.exitcode}")
-                yield job, result
-        except BaseException:
-            pool.stop()  # type: ignore[no-untyped-call]
-            raise
+        for future in as_completed(waiting):
+            job = waiting[future]
+            try:
+                result = future.result()
+            except TimeoutError:
+                result = lost(job, "timeout", f"more than {seconds:g} s; see --seconds-per-file")
+            except BrokenProcessPool as error:
+                raise InputError(
+                    "worker processes cannot start; in a script, call this from a function below "
+                    "`if __name__ == '__main__':`, since workers import the script again",
+                    reason="workers",
+                ) from error
+            except ProcessExpired as error:
+                result = lost(job, "crashed", f"its worker ended with exit code {error.exitcode}")
+            yield job, result
