@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.cli.codes import OK
+from unseen.cli.protocol import list_protocols, run_protocol
 from unseen.cli.show import add_verb, positive, watch
 from unseen.types import InputError
 
@@ -20,9 +21,17 @@ def add(verbs: Any) -> None:
     """Declare the verb."""
     verb = add_verb(verbs, "evaluate", run, "Score a manifest with a run, or measure a table of scores.")
     verb.add_argument("model", nargs="?", metavar="RUN", help="a run folder, or 'default'")
-    verb.add_argument("--manifest", type=Path, help="crops to score, from `unseen prepare`")
+    verb.add_argument(
+        "--manifest",
+        type=Path,
+        action="append",
+        help="crops to score, from `unseen prepare`; may be repeated",
+    )
     verb.add_argument("--split", default="test", help="rows to score; 'all' for every row (default: test)")
     verb.add_argument("--scores", type=Path, help="measure this table (.parquet or .csv) instead of scoring")
+    verb.add_argument("--protocol", metavar="NAME", help="put the numbers beside a published table")
+    verb.add_argument("--row", help="the row of the table that RUN stands for (default: by the run's name)")
+    verb.add_argument("--list-protocols", action="store_true", help="print the published tables and stop")
     verb.add_argument("--out", type=Path, help="where the scores go (default: ./scores_SPLIT.parquet)")
     verb.add_argument("--batch-size", type=positive, default=32)
     verb.add_argument("--workers", type=int, default=2, help="processes that read crops (default: 2)")
@@ -35,6 +44,10 @@ def run(known: argparse.Namespace) -> int:
     from unseen.evaluate.scores import ScoreTable
     from unseen.evaluate.summary import summary, to_json, to_markdown
 
+    if known.list_protocols:
+        return list_protocols()
+    if known.protocol is not None:
+        return run_protocol(known)
     if known.scores is not None:
         scores = ScoreTable.read(known.scores)
     elif known.model is not None and known.manifest is not None:
@@ -51,17 +64,23 @@ def _score(known: argparse.Namespace) -> ScoreTable:
     from unseen.data.manifest import Manifest
     from unseen.evaluate.run import score_records
 
-    manifest = Manifest.read(known.manifest)
-    if known.split != "all":
-        manifest = manifest.where(split=known.split)
-    records = manifest.records()
+    records = []
+    for path in known.manifest:
+        manifest = Manifest.read(path)
+        records += (manifest if known.split == "all" else manifest.where(split=known.split)).records()
+    names = ", ".join(map(str, known.manifest))
     if not records:
         raise InputError(
-            f"{known.manifest}: no rows of split '{known.split}'; name another with --split, or --split all",
+            f"{names}: no rows of split '{known.split}'; name another with --split, or --split all",
             reason="empty",
         )
     run = load_run(known.model)
-    card = {"run": run.name, "weights": run.digest, "manifest": known.manifest.name, "split": known.split}
+    card = {
+        "run": run.name,
+        "weights": run.digest,
+        "manifest": ", ".join(p.name for p in known.manifest),
+        "split": known.split,
+    }
     with watch("scoring", "images") as report:
         return score_records(
             run.detector,
