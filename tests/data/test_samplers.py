@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from unseen.data.samplers import Balanced, Draw, Ordered, Sampler, Shuffled
+from unseen.data.samplers import Balanced, BalancedDomains, Draw, Ordered, Sampler, Shuffled
 from unseen.types import FaceRecord, FaceSample, InputError, Label
 
 
@@ -134,3 +135,83 @@ def test_missing_classes_and_wrong_sizes_are_errors_with_their_mend() -> None:
         list(Shuffled(4).batches([], 0, 0))
     with pytest.raises(InputError, match="rank 2 of 2"):
         list(Ordered(4).batches(records(2, 2), 0, 0, 2, 2))
+
+
+# --- domains ------------------------------------------------------------------------------------------------
+
+
+def forgeries(**counts: int) -> list[FaceRecord]:
+    """Rows of each method, in random order; "real" is real."""
+    names = [name for name, count in counts.items() for _ in range(count)]
+    order = np.random.default_rng(9).permutation(len(names))
+    return [
+        FaceRecord(f"{i}", Label.REAL if names[k] == "real" else Label.FAKE, method=names[k])
+        for i, k in enumerate(order)
+    ]
+
+
+COUNTS = [{"real": 7, "a": 3, "b": 20}, {"real": 30, "a": 1}, {"b": 4, "real": 4, "a": 4, "d": 4, "c": 9}]
+
+
+@pytest.mark.parametrize("counts", COUNTS, ids=str)
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_domains_have_equal_shares_of_every_batch(counts: dict[str, int], world: int) -> None:
+    rows, size = forgeries(**counts), 3 * len(counts)
+    sampler = BalancedDomains(size)
+    assert isinstance(sampler, Sampler)
+    ranks = [list(sampler.batches(rows, 7, 2, rank, world)) for rank in range(world)]
+    assert {len(batches) for batches in ranks} == {sampler.count(rows, world)}
+    length = math.ceil(max(counts.values()) / 3)
+    assert sampler.count(rows, world) == math.ceil(length / world)
+    for batch in itertools.chain.from_iterable(ranks):
+        assert Counter(rows[d.index].method for d in batch) == dict.fromkeys(counts, 3)
+    everything = [draw for batches in ranks for draw in flat(batches)]
+    assert {draw.index for draw in everything} == set(range(len(rows)))
+    assert len({draw.key for draw in everything}) == len(everything)
+    times = Counter(draw.index for draw in everything)
+    for name in counts:  # each member of a small domain in turn
+        drawn = [times[i] for i, r in enumerate(rows) if r.method == name]
+        assert max(drawn) - min(drawn) <= 1
+
+
+def test_domains_do_not_change_with_the_processes_but_with_seed_and_epoch() -> None:
+    rows = forgeries(real=8, a=24, b=12)
+    alone = flat(BalancedDomains(12).batches(rows, 0, 0))
+    together = [d for rank in range(2) for d in flat(BalancedDomains(6).batches(rows, 0, 0, rank, 2))]
+    assert set(alone) == set(together) and alone == flat(BalancedDomains(12).batches(rows, 0, 0))
+    for seed, epoch in ((1, 0), (0, 1)):
+        assert [d.index for d in flat(BalancedDomains(12).batches(rows, seed, epoch))] != [
+            d.index for d in alone
+        ]
+
+
+def test_domains_are_cycled_in_a_new_order_each_time() -> None:
+    rows = forgeries(real=40, a=5)
+    turns = [d.index for d in flat(BalancedDomains(2).batches(rows, 0, 0)) if rows[d.index].method == "a"]
+    cycles = {tuple(turns[i : i + 5]) for i in range(0, 40, 5)}
+    assert len(cycles) > 1 and all(len(set(cycle)) == 5 for cycle in cycles)
+
+
+def test_the_length_of_an_epoch_of_domains_can_be_given() -> None:
+    rows = forgeries(real=4, a=90)
+    assert BalancedDomains(4, length=7).count(rows) == 7
+    assert [BalancedDomains(4, length=7).count(rows, world) for world in (2, 3)] == [4, 3]
+    assert len(list(BalancedDomains(4, length=7).batches(rows, 0, 0, 1, 2))) == 4
+
+
+def test_domains_that_cannot_be_balanced_are_errors_with_their_mend() -> None:
+    rows = forgeries(real=4, a=4, b=4)
+    with pytest.raises(InputError, match=r"batch_size 16 .* 3 domains \(real, a, b\); give batch_size: 15"):
+        BalancedDomains(16).count(rows)
+    with pytest.raises(InputError, match="give batch_size: 3"):
+        list(BalancedDomains(2).batches(rows, 0, 0))
+    with pytest.raises(InputError, match="none of 4 records is fake"):
+        BalancedDomains(4).count(forgeries(real=4))
+    with pytest.raises(InputError, match=r"none of 4 records is real") as error:
+        BalancedDomains(4).count(forgeries(a=4))
+    assert error.value.reason == "one_class"
+    with pytest.raises(InputError, match="expected the forgery's name"):
+        BalancedDomains(2).count([*forgeries(real=1), FaceRecord("x", Label.FAKE)])
+    for keywords in ({"batch_size": 0}, {"length": 0}):
+        with pytest.raises(InputError, match="at least"):
+            BalancedDomains(**keywords)

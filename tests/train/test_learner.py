@@ -10,9 +10,12 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from unseen.models.backbone import Backbone
+from unseen.models.detector import Detector, Part
+from unseen.models.heads import BinaryHead
 from unseen.recipe import Schedule, TrainerSettings
 from unseen.train.learner import Learner, draw_seed, frozen_statistics
-from unseen.types import FaceBatch, FaceRecord, InputError
+from unseen.types import FaceBatch, FaceRecord, Features, InputError
 
 
 class Bowl(nn.Module):
@@ -204,3 +207,55 @@ def test_frozen_weights_are_left_to_themselves() -> None:
     learner, _ = learn(model, [batch(1.0)])
     assert model.frozen.item() == 7
     assert sum(len(group["params"]) for group in learner.optimizer.param_groups) == 1
+
+
+class Flat(Backbone):
+    def __init__(self) -> None:
+        super().__init__(3, 3, 1, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def forward(self, image: Tensor) -> Features:
+        return Features(image, image.mean((2, 3)))
+
+
+class Listener(Part):
+    """Writes down what it is told, and at which of the passes."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.told: list[float] = []
+        self.passes: list[float] = []
+
+    def progress(self, share: float) -> None:
+        self.told.append(share)
+
+    def forward(self, features: Features) -> tuple[Features, None]:
+        self.passes.append(self.told[-1])
+        return features, None
+
+
+def test_parts_hear_of_progress_once_a_step_before_all_of_its_passes() -> None:
+    detector = Detector(Flat(), BinaryHead, [Listener])
+    settings = TrainerSettings(sam=0.05, accumulate=2, channels_last=False)
+    learner, _ = learn(detector, [batch(0.5)] * 6, settings=settings, steps=4)
+    assert learner.step == 3
+    part = detector.parts[0]
+    assert part.told == [0, 0.25, 0.5]
+    assert part.passes == [share for share in part.told for _ in range(4)]
+
+
+def test_progress_goes_on_where_a_run_stopped() -> None:
+    detector = Detector(Flat(), BinaryHead, [Listener])
+    learner, _ = learn(detector, [batch(0.5)], steps=8)
+    assert detector.parts[0].told == [0]
+    learner.step = 6  # as `Course.resume` sets it
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(learner, DataLoader([batch(0.5)] * 2, batch_size=None, collate_fn=lambda item: item))
+    assert detector.parts[0].told == [0, 6 / 8, 7 / 8]

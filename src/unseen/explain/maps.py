@@ -28,8 +28,10 @@ def stretched(maps: Tensor, side: int) -> list[NDArray[np.float32]]:
     import torch
     from torch.nn import functional
 
-    maps = maps.detach().float()
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    even = torch.where(high - low < FLAT, torch.zeros_like(maps), (maps - low) / (high - low).clamp_min(FLAT))
-    large = functional.interpolate(even[:, None], size=(side, side), mode="bilinear", align_corners=False)
-    return list(large[:, 0].clamp(0, 1).cpu().numpy())
+    maps = maps.detach().float()[:, None]
+    large = functional.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)[:, 0]
+    low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
+    even = torch.where(
+        high - low < FLAT, torch.zeros_like(large), (large - low) / (high - low).clamp_min(FLAT)
+    )
+    return list(even.cpu().numpy())

@@ -21,7 +21,7 @@ def _undecided(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     return layer
 
 
-class FullMask(nn.Sequential):
+class FullMask(nn.Module):
     """A value in (0, 1) for each channel at each place, from its surroundings. No batch norm.
 
     Args:
@@ -33,15 +33,20 @@ class FullMask(nn.Sequential):
     """
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
+        super().__init__()
         narrow = _narrow(channels, reduction)
-        super().__init__(
+        self.layers = nn.Sequential(
             nn.Conv2d(channels, narrow, 1),
             nn.ReLU(),
             nn.Conv2d(narrow, narrow, 3, padding=1),
             nn.ReLU(),
             _undecided(nn.Conv2d(narrow, channels, 1)),
-            nn.Sigmoid(),
         )
+
+    def forward(self, map: Tensor) -> Tensor:
+        """Return the mask."""
+        logits: Tensor = self.layers(map)
+        return logits.sigmoid()
 
 
 class ChannelSpatialMask(nn.Module):
