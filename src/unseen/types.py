@@ -86,6 +86,8 @@ class FaceSample:
         attention: (H, W) uint8 or float32, a map that must move with the image (PRLE's rank map).
         landmarks: (81, 2) float32 in the image's pixels.
         regions: (M, 4) float32, x0 y0 x1 y1 of forged regions in the image's pixels.
+
+    `notes` says what a transform had to do otherwise than it was asked to; training counts them.
     """
 
     image: NDArray[np.uint8]
@@ -96,6 +98,7 @@ class FaceSample:
     attention: NDArray[Any] | None = None
     landmarks: NDArray[np.float32] | None = None
     regions: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
     def warp(self, matrix: NDArray[np.floating[Any]], size: tuple[int, int]) -> FaceSample:
         """Move image, source, attention, landmarks and regions together by one affine map.
@@ -153,6 +156,7 @@ class FaceBatch:
         weight: (B,) float32 or None.
         domain: (B,) int64 or None, the index of the forgery method.
         regions: a list of B tensors (M, 4), or None.
+        residual: (B, 3, H, W) int8 in steps of 1 / 127 or float, computed before (RFFR), or None.
     """
 
     image: Tensor
@@ -161,6 +165,7 @@ class FaceBatch:
     domain: Tensor | None = None
     regions: list[Tensor] | None = None
     records: list[FaceRecord] = field(default_factory=list)
+    residual: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.image.shape[0])
@@ -181,8 +186,19 @@ class FaceBatch:
             label=self.label.to(device, non_blocking=non_blocking),
             weight=move(self.weight),
             domain=move(self.domain),
-            regions=None if self.regions is None else [r.to(device) for r in self.regions],
+            residual=move(self.residual),
+            regions=None if self.regions is None else _move_all(self.regions, device, non_blocking),
         )
+
+
+def _move_all(regions: list[Tensor], device: Any, non_blocking: bool) -> list[Tensor]:
+    """Move many small tensors in one piece: the transfer of each would make the device wait."""
+    import torch
+
+    if not regions:
+        return []
+    whole = torch.cat(regions).to(device, non_blocking=non_blocking)
+    return list(whole.split([len(region) for region in regions]))
 
 
 @dataclass(frozen=True, eq=False)

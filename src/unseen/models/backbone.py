@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unseen.types import Explanation, Features, InputError
+from unseen.types import Explanation, FaceBatch, FaceRecord, Features, InputError
 
 __all__ = ["Backbone", "TimmBackbone"]
 
@@ -64,6 +64,19 @@ class Backbone(nn.Module):
             image: (B, 3, H, W), not normalised -> map (B, C, h, w), vector (B, D).
         """
         raise NotImplementedError
+
+    def see(self, batch: FaceBatch) -> Features:
+        """See a batch with all that it carries: for a backbone that uses more than the pictures."""
+        features: Features = self(batch.image)
+        return features
+
+    def check(self, records: Sequence[FaceRecord], made: Sequence[str] = ()) -> None:
+        """Refuse, before training begins, what cannot be learned from or with.
+
+        Args:
+            records: The rows.
+            made: Methods of fakes that are made of them while training.
+        """
 
     def explain(self, image: Tensor) -> list[list[Explanation]]:
         """Return the backbone's own evidence, one list a picture: empty unless a subclass has some."""

@@ -124,6 +124,10 @@ class Detector(nn.Module):
         """
         return self.judge(self.backbone(image))
 
+    def output(self, batch: FaceBatch) -> Output:
+        """Judge a batch, with what it carries besides the pictures; see `Backbone.see`."""
+        return self.judge(self.backbone.see(batch))
+
     def judge(self, features: Features) -> Output:
         """Everything behind the backbone: parts, then head."""
         aux: list[Any] = []
@@ -135,7 +139,7 @@ class Detector(nn.Module):
 
     def losses(self, batch: FaceBatch) -> dict[str, Tensor]:
         """Return every term of every part and of the head, by name; the caller only sums."""
-        return self.losses_of(self(batch.image), batch)
+        return self.losses_of(self.output(batch), batch)
 
     def losses_of(self, output: Output, batch: FaceBatch) -> dict[str, Tensor]:
         """Return the terms of an output that was computed already."""
@@ -154,7 +158,8 @@ class Detector(nn.Module):
         return found
 
     def check(self, records: Sequence[FaceRecord], made: Sequence[str] = ()) -> None:
-        """Let each part refuse rows that it cannot learn from; see `Part.check`."""
+        """Let the backbone and each part refuse rows that they cannot learn from; see `Part.check`."""
+        self.backbone.check(records, made)
         for part in self.parts:
             assert isinstance(part, Part)
             part.check(records, made)
