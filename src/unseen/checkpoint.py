@@ -23,7 +23,7 @@ from unseen.evaluate.calibration import Calibration
 from unseen.export import GRAPH, export_graph
 from unseen.models.detector import Detector
 from unseen.recipe import Recipe, read_recipe
-from unseen.run_files import LIST, check_file, digest, read_facts
+from unseen.run_files import CONCEPTS, LIST, check_file, digest, read_facts
 from unseen.types import InputError
 
 __all__ = ["DEFAULT_RUN", "Run", "load_run", "save_run"]
@@ -75,6 +75,7 @@ def save_run(
     card: str = "",
     data: Mapping[str, Any] | None = None,
     graph: bool = False,
+    concepts: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a run folder; `run.json` comes last, so that a folder without it is an unfinished one.
 
@@ -88,6 +89,7 @@ def save_run(
         data: Facts on the data that was learned from, anything JSON can hold.
         graph: Write `graph.onnx` too, so that verdicts need no torch; a network that ONNX cannot say goes
             without, and `run.json` says why.
+        concepts: What a `RealMemory` has learned, see `unseen.train.concepts`; None writes no such file.
 
     Returns:
         The folder.
@@ -102,7 +104,11 @@ def save_run(
     (folder / METRICS).write_text(json.dumps(dict(metrics or {}), indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card or f"# {folder.name}\n", encoding="utf-8")
     names = [WEIGHTS, RECIPE, CALIBRATION, METRICS, CARD]
-    (folder / GRAPH).unlink(missing_ok=True)
+    for optional in (GRAPH, CONCEPTS):
+        (folder / optional).unlink(missing_ok=True)
+    if concepts is not None:
+        (folder / CONCEPTS).write_text(json.dumps(dict(concepts), indent=1) + "\n", encoding="utf-8")
+        names.append(CONCEPTS)
     without = None
     if graph:
         try:
@@ -136,7 +142,8 @@ def load_run(source: str | Path = "default") -> Run:
             f"{folder}: {kind}; expected a run folder, as `unseen train` leaves it", reason="missing"
         )
     facts = read_facts(folder)
-    for name in (WEIGHTS, RECIPE, CALIBRATION, METRICS, CARD):
+    optional = [CONCEPTS] if CONCEPTS in facts["files"] else []
+    for name in (WEIGHTS, RECIPE, CALIBRATION, METRICS, CARD, *optional):
         check_file(folder / name, facts["files"])
     recipe = read_recipe(folder / RECIPE)
     # No weights are ever fetched here: they are in the folder.

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unseen.methods.realid import RealMemory, real_concepts
 from unseen.models.detector import Detector
 from unseen.types import Features, InputError
 
@@ -26,7 +27,7 @@ WEIGHTS = "weights.safetensors"
 
 
 class _Graph(nn.Module):
-    """Score and un-normalised Grad-CAM of a detector whose score is linear in the backbone's vector."""
+    """Score, un-normalised Grad-CAM where the score is linear in the backbone's vector, real concepts."""
 
     def __init__(self, detector: Detector, slope: Tensor | None) -> None:
         super().__init__()
@@ -35,17 +36,28 @@ class _Graph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         output = self.detector(image)
-        if self.slope is None:
-            return (output.score,)
-        return output.score, (output.features.map * self.slope).sum(1).relu()  # (B,), (B, h, w)
+        found = [output.score]  # (B,)
+        if self.slope is not None:
+            found.append((output.features.map * self.slope).sum(1).relu())  # (B, h, w)
+        concepts = real_concepts(self.detector, output)
+        if concepts is not None:
+            found.append(concepts)  # (B, K)
+        return tuple(found)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs, in order."""
+        memory = any(isinstance(part, RealMemory) for part in self.detector.parts)
+        return ["score", *(["heat"] if self.slope is not None else []), *(["concepts"] if memory else [])]
 
 
 def export_graph(detector: Detector, folder: str | Path) -> Path:
     """Write `graph.onnx` beside the `weights.safetensors` that `folder` already holds.
 
     Input `image` (B, 3, H, W) float in [0, 1], any B; output `score` (B,), the log-odds of fake, and, where
-    the score is linear in the pooled map (no parts, a linear head), `heat` (B, h, w): Grad-CAM before it is
-    divided by its maximum, `explain.gradcam` in closed form.
+    the score is linear in the pooled map (no parts but a `RealMemory`, a linear head), `heat` (B, h, w):
+    Grad-CAM before it is divided by its maximum, `explain.gradcam` in closed form; with a `RealMemory` also
+    `concepts` (B, K), the cosine to each real prototype.
 
     Args:
         detector: With the very weights of that file.
@@ -68,7 +80,6 @@ def export_graph(detector: Detector, folder: str | Path) -> Path:
     detector.eval()
     size = detector.image_size
     graph = _Graph(detector, _slope(detector))
-    outputs = ["score"] if graph.slope is None else ["score", "heat"]
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
@@ -79,7 +90,7 @@ def export_graph(detector: Detector, folder: str | Path) -> Path:
                 optimize=False,  # folding would copy weights into the graph
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 input_names=["image"],
-                output_names=outputs,
+                output_names=graph.names,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -108,7 +119,7 @@ def export_graph(detector: Detector, folder: str | Path) -> Path:
 
 def _slope(detector: Detector) -> Tensor | None:
     """How the score changes with the vector if that is the same everywhere, else None."""
-    if len(detector.parts):
+    if not all(isinstance(part, RealMemory) for part in detector.parts):  # which only watches
         return None
     backbone = detector.backbone
     device = next(detector.parameters()).device

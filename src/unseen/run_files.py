@@ -10,9 +10,10 @@ from typing import Any
 
 from unseen.types import InputError
 
-__all__ = ["LIST", "check_file", "digest", "read_facts"]
+__all__ = ["CONCEPTS", "LIST", "check_file", "digest", "read_facts"]
 
 LIST = "run.json"
+CONCEPTS = "concepts.json"  # only of runs with a memory of real concepts
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

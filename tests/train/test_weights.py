@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from unseen.checkpoint import save_run
+from unseen.methods.realid import RealMemory
 from unseen.models.backbone import TimmBackbone
 from unseen.models.detector import Detector
 from unseen.models.heads import BinaryHead
@@ -101,3 +102,34 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read as weights"):
         initialize(resnet(), str(tmp_path / "evil.pth"))
     assert not (tmp_path / "ran").exists()
+
+
+def remembering(slots: int) -> Detector:
+    backbone = TimmBackbone("test_resnet", image_size=64)
+    return Detector(backbone, BinaryHead, [lambda made: RealMemory(made, slots=slots)])
+
+
+def test_another_memory_is_told_and_can_be_left_behind(tmp_path: Path) -> None:
+    theirs, ours = remembering(3), remembering(5)
+    path = tmp_path / "weights.safetensors"
+    save_file(theirs.state_dict(), path)
+    with pytest.raises(InputError, match=r"init: .*give `slots: 3`.*`init: RUN:without-memory`"):
+        initialize(ours, str(path))
+    memory = ours.parts[0].real.clone()
+    initialize(ours, f"{path}:without-memory")
+    image = torch.rand(2, 3, 64, 64)
+    assert torch.equal(ours.eval()(image).score, theirs.eval()(image).score)
+    assert torch.equal(ours.parts[0].real, memory)
+    plain = resnet()
+    initialize(plain, f"{path}:without-memory")  # a detector without one may take it as well
+    assert torch.equal(plain.eval()(image).score, theirs(image).score)
+
+
+def test_all_but_the_memory_must_fit(tmp_path: Path) -> None:
+    theirs = remembering(3)
+    state = {name: value for name, value in theirs.state_dict().items() if name != "head.linear.bias"}
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(
+        InputError, match=r"1 tensors are only there or only in this detector.*head\.linear\.bias"
+    ):
+        initialize(remembering(5), f"{tmp_path}:without-memory")

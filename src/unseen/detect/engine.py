@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unseen.data.transforms import Transform, for_evaluation
+from unseen.detect.concepts import Concepts, read_concepts
 from unseen.explain.draw import fit_affine
 from unseen.run_files import check_file, read_facts
 from unseen.types import FaceRecord, FaceSample, InputError
@@ -40,6 +41,7 @@ class Engine(Protocol):
     model: str
     calibration: Calibration
     card: dict[str, str]  # what a reader of a verdict should know of the model
+    concepts: Concepts  # what its real concepts look like, if it has any
 
     def input_of(self, sight: Sight) -> tuple[Images, NDArray[np.float64]]:
         """Bring a face to what the network takes.
@@ -58,6 +60,10 @@ class Engine(Protocol):
 
     def heat(self, images: Images) -> NDArray[np.float32] | None:
         """Grad-CAM, each map divided by its maximum, or None. Shape: (B, H, W, 3) uint8 to (B, h, w)."""
+        ...
+
+    def similarity(self, images: Images) -> NDArray[np.float32] | None:
+        """Cosine to each real concept, or None without a memory. Shape: (B, H, W, 3) uint8 to (B, K)."""
         ...
 
 
@@ -83,6 +89,7 @@ class TorchEngine:
 
         self.model, self.card = run.name, summary(run.card, run.facts)
         self.calibration = run.calibration
+        self.concepts = read_concepts(run.folder, run.facts)
         self.transforms = for_evaluation(run.transforms)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -118,6 +125,16 @@ class TorchEngine:
         except ValueError:  # a network without a map has no heat map; its scores are as good as ever
             return None
 
+    def similarity(self, images: Images) -> NDArray[np.float32] | None:
+        """See `Engine`."""
+        import torch
+
+        from unseen.methods.realid import real_concepts
+
+        with torch.inference_mode():
+            found = real_concepts(self.detector, self.detector(self._tensor(images)))
+        return None if found is None else np.asarray(found.float().cpu().numpy())
+
     def _tensor(self, images: Images) -> Any:
         import torch
 
@@ -146,6 +163,7 @@ class OnnxEngine:
         self.model = name
         self.card = summary((folder / "card.md").read_text("utf-8"), facts)
         self.calibration = Calibration.from_json(folder / "calibration.json")
+        self.concepts = read_concepts(folder, facts)
         self.transforms = read_transforms(folder / "recipe.yaml")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or min(4, cores())
@@ -179,6 +197,13 @@ class OnnxEngine:
         (raw,) = self.session.run(["heat"], {"image": floats(images)})
         peak = raw.max((1, 2), keepdims=True)
         return np.where(peak > 1e-12, raw / np.maximum(peak, 1e-12), 0).astype(np.float32)
+
+    def similarity(self, images: Images) -> NDArray[np.float32] | None:
+        """See `Engine`."""
+        if "concepts" not in self.outputs:
+            return None
+        (found,) = self.session.run(["concepts"], {"image": floats(images)})
+        return np.asarray(found, np.float32)
 
 
 def load_engine(run: str | Path | Run = "default", *, kind: Kind = "auto", device: str = "auto") -> Engine:

@@ -66,15 +66,18 @@ def choose(people: Sequence[Person], looks: Sequence[Look], number: int) -> list
 
 
 def picture_all(choices: Sequence[Choice], engine: Engine) -> list[Evidence]:
-    """Draw the evidence, with one run of the network for all heat maps."""
+    """Draw the evidence, with one run of the network for all heat maps and one for all concepts."""
     if not choices:
         return []
     inputs = [engine.input_of(choice.sight) for choice in choices]
-    heats = engine.heat(np.stack([image for image, _ in inputs]))
+    images = np.stack([image for image, _ in inputs])
+    heats, similar = engine.heat(images), engine.similarity(images)
     pieces = []
     for number, (choice, (image, to_input)) in enumerate(zip(choices, inputs, strict=True)):
-        heat = None if heats is None else heats[number]
-        pieces.append(_draw(choice, image.shape[:2], to_input, heat))
+        piece = _draw(choice, image.shape[:2], to_input, None if heats is None else heats[number])
+        if similar is not None:
+            piece.concept = engine.concepts.most_like(similar[number])
+        pieces.append(piece)
     return pieces
 
 

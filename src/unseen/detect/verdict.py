@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from unseen.detect.concepts import Likeness
+
 __all__ = ["Evidence", "Person", "Sighting", "State", "Verdict"]
 
 State = Literal["real", "fake", "inconclusive", "not_applicable", "error"]
@@ -120,6 +122,7 @@ class Evidence:
     Attributes:
         heatmap: Grad-CAM at the network's own resolution, rows of numbers in [0, 1]; empty if it has none.
         matrix: (2, 3) as rows; maps a point of the *frame* to the network's input of `input_size` pixels.
+        concept: The real concept that the face looks most like; None for a detector that remembers none.
     """
 
     person: int
@@ -130,6 +133,7 @@ class Evidence:
     heatmap: list[list[float]] = field(default_factory=list)
     matrix: list[list[float]] = field(default_factory=list)
     input_size: tuple[int, int] = (0, 0)  # height, width
+    concept: Likeness | None = None
 
     def to_dict(self, *, pictures: bool = False) -> dict[str, Any]:
         """Numbers, and the pictures as data URIs when asked for."""
@@ -140,6 +144,8 @@ class Evidence:
             "matrix": self.matrix,
             "input_size": list(self.input_size),
         }
+        if self.concept is not None:
+            row["concept"] = self.concept.to_dict(pictures=pictures)
         if pictures:
             from unseen.explain.draw import data_uri
 

