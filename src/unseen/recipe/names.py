@@ -8,16 +8,16 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
 from typing import Any
 
+from unseen.models.inpainter import FaceInpainter
 from unseen.recipe.settings import DataSettings, DetectorSlots, Schedule, TrainerSettings
 from unseen.types import InputError
 
 __all__ = ["SECTIONS", "explain_error", "full_names", "known_classes"]
 
-SECTIONS = ("detector", "data", "optimizer", "schedule", "trainer", "init", "seed")
+SECTIONS = ("detector", "inpainter", "data", "optimizer", "schedule", "trainer", "init", "seed")
 
 
 @cache
@@ -50,8 +50,9 @@ def full_names(value: Any) -> Any:
     return known_classes().get(value, value) if isinstance(value, str) else value
 
 
-_KINDS = {
+_KINDS: dict[str, type] = {
     "detector": DetectorSlots,
+    "inpainter": FaceInpainter,
     "data": DataSettings,
     "schedule": Schedule,
     "trainer": TrainerSettings,
@@ -94,7 +95,7 @@ def _wrong_key(found: re.Match[str]) -> tuple[str, list[str], str]:
         return key, left, f"{name} takes no {key!r}"
     if group:
         key = (found["in_group"] or found["option"]).split(".")[-1]
-        left = [f.name for f in fields(_KINDS[group])] if group in _KINDS else []
+        left = list(inspect.signature(_KINDS[group]).parameters) if group in _KINDS else []
         return key, left, f"`{group}` has no key {key!r}"
     key = found["section"] or found["option_section"]
     return key, list(SECTIONS), f"there is no key {key!r}"

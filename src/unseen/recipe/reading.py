@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from unseen.models.detector import Detector
+from unseen.models.inpainter import FaceInpainter
 from unseen.recipe.names import SECTIONS, explain_error, full_names
 from unseen.recipe.settings import DataSettings, DetectorSlots, Optimizer, Schedule, TrainerSettings
 from unseen.types import InputError
@@ -42,10 +43,13 @@ class Recipe:
         return int(self.settings["seed"])
 
     @property
-    def init(self) -> str | None:
-        """Where the first weights come from: a package, a file, a run folder, or nowhere."""
+    def init(self) -> str | dict[str, str] | None:
+        """Where the first weights come from: a package, a file, a run folder, or nowhere.
+
+        A mapping gives modules of the detector, by their names in it, one each: `{backbone.inpainter: RUN}`.
+        """
         value = self.settings["init"]
-        return None if value is None else str(value)
+        return {str(k): str(v) for k, v in value.items()} if isinstance(value, Mapping) else value
 
     def expanded(self) -> dict[str, Any]:
         """Return every key with its value; `read_recipe` of it builds the same objects."""
@@ -78,12 +82,25 @@ class Recipe:
         Args:
             pretrained: Overrides the backbone's own argument; False never touches a network.
         """
+        if "detector" not in self.settings:
+            raise InputError(f"{self.origin}: trains an inpainter; expected a recipe with `detector:`")
         settings = self.expanded()["detector"]
         arguments = settings["backbone"].get("init_args", {})
         if pretrained is not None and "pretrained" in arguments:
             arguments["pretrained"] = pretrained
         slots: DetectorSlots = self._build({"detector": settings}).detector
         return Detector(slots.backbone, slots.head, slots.parts)
+
+    def model(self, *, pretrained: bool | None = None) -> Detector | FaceInpainter:
+        """Build what the recipe trains: a detector, or the inpainter that one kind of detector needs before.
+
+        Args:
+            pretrained: See `detector`.
+        """
+        if "inpainter" not in self.settings:
+            return self.detector(pretrained=pretrained)
+        built: FaceInpainter = self._build({"inpainter": self.expanded()["inpainter"]}).inpainter
+        return built
 
     def data(self) -> DataSettings:
         """Build transforms and sampler."""
@@ -146,12 +163,16 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
             ) from error
         if not isinstance(settings, dict):
             raise InputError(f"{path}: expected keys such as `detector:` and `data:`; the file has none")
-    for missing in ("backbone", "head"):
+    kind = "inpainter" if "inpainter" in settings and "detector" not in settings else "detector"
+    if "inpainter" in settings and "detector" in settings:
+        raise InputError(f"{origin}: has `detector:` and `inpainter:`; a recipe trains one of them")
+    for missing in () if kind == "inpainter" else ("backbone", "head"):
         if not isinstance(settings.get("detector"), Mapping) or missing not in settings["detector"]:
             raise InputError(
                 f"{origin}: `detector: {missing}:` is missing; see recipes/tiny.yaml for a small one"
             )
-    parser = _parser(frozenset(SECTIONS))
+    sections = [name for name in SECTIONS if name not in {"detector", "inpainter"} - {kind}]
+    parser = _parser(frozenset(sections))
     arguments = [_option(text) for text in _joined(overrides)]
     try:
         parsed = parser.parse_object(full_names(settings))
@@ -160,7 +181,7 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         expanded = yaml.safe_load(parser.dump(parsed, format="yaml", skip_unset=False))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise explain_error(error, origin) from error
-    return Recipe({key: expanded.get(key) for key in SECTIONS}, origin)
+    return Recipe({key: expanded.get(key) for key in sections}, origin)
 
 
 def _parser(sections: frozenset[str]) -> Any:
@@ -170,6 +191,7 @@ def _parser(sections: frozenset[str]) -> Any:
     )
     for name, kind in (
         ("detector", DetectorSlots),
+        ("inpainter", FaceInpainter),
         ("data", DataSettings),
         ("schedule", Schedule),
         ("trainer", TrainerSettings),
@@ -182,7 +204,7 @@ def _parser(sections: frozenset[str]) -> Any:
         adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-4}}
         parser.add_argument("--optimizer", type=Optimizer, default=adam)
     if "init" in sections:
-        parser.add_argument("--init", type=str | None, default=None)
+        parser.add_argument("--init", type=str | dict[str, str] | None, default=None)
     if "seed" in sections:
         parser.add_argument("--seed", type=int, default=0)
     return parser

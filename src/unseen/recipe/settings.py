@@ -50,6 +50,8 @@ class DataSettings:
         workers: Processes that load pictures; null for one a core, at most 8.
         val_batch: Faces in a batch of the validation.
         val_limit: At most so many faces are validated on, spread evenly over the rows; null for all.
+        residuals: Folder that `unseen prepare residuals` wrote, for a `ResidualBackbone`. Validation reads them
+            from there, and training as well if nothing in it is random.
     """
 
     manifest: str | None = None
@@ -61,6 +63,7 @@ class DataSettings:
     workers: int | None = None
     val_batch: int = 32
     val_limit: int | None = None
+    residuals: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Schedule:
         warmup: Share of all steps in which the factor rises to 1.
         hold: Share of all steps, counted from the first, before the fall begins.
         final: Factor at the last step.
+        batch: The optimizer's rate is meant for steps of so many faces, over all processes and accumulated
+            batches, and is scaled to those that a step has; null takes it as it is.
 
     Example:
         SBI keeps the rate for three quarters, then lets it fall in a line:
@@ -85,8 +90,11 @@ class Schedule:
     warmup: float = 0.0
     hold: float = 0.0
     final: float = 0.0
+    batch: int | None = None
 
     def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"schedule.batch: {self.batch}; expected at least 1 face")
         for name in ("warmup", "hold", "final"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
@@ -118,6 +126,7 @@ class TrainerSettings:
         devices: How many of them, or `auto`.
         channels_last: Memory layout of pictures; faster for convolutions on CPUs and newer GPUs.
         clip: Largest norm of all gradients together; null does not clip.
+        decay_all: False spares biases, norms and other vectors the optimizer's weight decay.
         accumulate: Batches whose gradients are averaged into one optimizer step.
         ema: Decay of a moving average of the weights, which is then validated and saved; null for none.
         sam: Radius of sharpness-aware minimisation (Foret et al. 2021); null for none.
@@ -138,6 +147,7 @@ class TrainerSettings:
     devices: int | Literal["auto"] = "auto"
     channels_last: bool = True
     clip: float | None = None
+    decay_all: bool = True
     accumulate: int = 1
     ema: float | None = None
     sam: float | None = None
