@@ -8,12 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from unseen.forge.autoencode import LEARNED, Autoencode, bend, swap_face, train_swapper
 from unseen.forge.autoencode import MIDDLE as SWAP_MIDDLE
 from unseen.forge.autoencode import REACH as SWAP_REACH
 from unseen.forge.family import Learner, Portrait, Unforgeable, eye_distance
-from unseen.forge.networks import SharedEncoder
+from unseen.forge.networks import Adam, SharedEncoder
 from unseen.forge.patch import cut_patch, patch_matrix, read_weights
 from unseen.forge.restore import MIDDLE, REACH, Restore, leave_replica, remake
 from unseen.forge.synthetic import Scene, synthesise
@@ -195,6 +197,21 @@ def test_a_group_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trained == [3] and {forged.parameters["people"] for forged in made} == {3}
     with pytest.raises(Unforgeable, match="1 usable people"):
         maker.learn(people[:1])
+
+
+def test_adam_is_pytorchs() -> None:
+    start, goal = torch.linspace(-1, 2, 12).view(3, 4), torch.linspace(3, -2, 12).view(3, 4)
+    mine, theirs, idle = (nn.Parameter(start.clone()) for _ in range(3))
+    one, other = Adam([mine, idle]), torch.optim.Adam([theirs], betas=(0.9, 0.99))
+    for rate in (0.1, 0.3, 0.2, 0.01):
+        for weight in (mine, theirs):
+            ((weight - goal) ** 4).sum().backward()
+        one.step(rate)
+        other.param_groups[0]["lr"] = rate
+        other.step()
+        other.zero_grad()
+        torch.testing.assert_close(mine, theirs)
+    assert mine.grad is None and torch.equal(idle, start) and not torch.equal(mine, start)
 
 
 @pytest.mark.parametrize("steps", [1, 10])

@@ -230,7 +230,7 @@ def train_swapper(
     """
     import torch
 
-    from unseen.forge.networks import SharedEncoder
+    from unseen.forge.networks import Adam, SharedEncoder
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -246,8 +246,7 @@ def train_swapper(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        # Fused, because the people's own layers are many weights and everything else is little work.
-        optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)
+        optimizer = Adam(network.parameters())
         weight = torch.from_numpy(_middle_weight(faces[0].shape[0])).to(device)
         for step in range(iterations):
             who = (np.arange(batch) + step * batch) % people
@@ -272,11 +271,8 @@ def train_swapper(
             for axis in (2, 3):
                 loss = loss + (drawn.diff(dim=axis) - straight.diff(dim=axis)).abs().mean()
                 loss = loss + cross * (swapped.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean()
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            for group in optimizer.param_groups:
-                group["lr"] = rate * _pace(step / iterations)
-            optimizer.step()
+            optimizer.step(rate * _pace(step / iterations))
     finally:
         torch.set_num_threads(threads)
     return network.cpu().eval()

@@ -5,11 +5,13 @@ They are meant to leave marks: blur, colour drift, and the grids of transposed c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Bottleneck", "SharedEncoder"]
+__all__ = ["Adam", "Bottleneck", "SharedEncoder"]
 
 
 class SharedEncoder(nn.Module):
@@ -116,3 +118,37 @@ class Bottleneck(nn.Module):
             x = layer(F.leaky_relu(x, 0.1) if number else x)  # twice the side
         made: Tensor = x + 0.5
         return made
+
+
+class Adam:
+    """Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+
+    The first optimizer of `torch.optim` that a process makes imports PyTorch's compiler, which takes longer
+    than a small network trains.
+
+    Args:
+        weights: What is trained.
+        betas: Decay of the mean and of the mean square of the gradients.
+        epsilon: Added to the root of the mean square.
+    """
+
+    def __init__(
+        self, weights: Iterable[Tensor], *, betas: tuple[float, float] = (0.9, 0.99), epsilon: float = 1e-8
+    ) -> None:
+        self.betas, self.epsilon, self.steps = betas, epsilon, 0
+        self.moments = [(w, torch.zeros_like(w), torch.zeros_like(w), torch.empty_like(w)) for w in weights]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Move the weights by their gradients, and forget those."""
+        self.steps += 1
+        fade, fade_square = (1 - beta**self.steps for beta in self.betas)
+        for weight, mean, square, root in self.moments:
+            gradient = weight.grad
+            if gradient is None:
+                continue
+            mean.lerp_(gradient, 1 - self.betas[0])
+            square.mul_(self.betas[1]).addcmul_(gradient, gradient, value=1 - self.betas[1])
+            torch.sqrt(square, out=root).add_(self.epsilon * fade_square**0.5)
+            weight.addcdiv_(mean, root, value=-rate * fade_square**0.5 / fade)
+            weight.grad = None
