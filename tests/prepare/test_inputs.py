@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from unseen.prepare.inputs import list_inputs
+from unseen.data.layouts import Listing, ListRow
+from unseen.prepare.inputs import from_listing, list_inputs
 from unseen.types import InputError, Label
 
 
@@ -65,3 +66,34 @@ def test_nothing_found_is_an_error_not_an_empty_run(tmp_path: Path, given: str) 
     with pytest.raises(InputError, match=given.replace("*", r"\*")) as caught:
         list_inputs([tmp_path / given])
     assert caught.value.reason == "missing"
+
+
+def test_a_layout_becomes_inputs_with_people_sources_and_thinned_frames(tmp_path: Path) -> None:
+    for name in ("real/a.mp4", "fake/swap/a.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    rows = [
+        ListRow(tmp_path / "real/a.mp4", Label.REAL, "set", "real/a", "real", identity="set/a"),
+        ListRow(
+            tmp_path / "fake/swap/a.mp4", Label.FAKE, "set", "swap/a", "swap", "test", "set/a", "set/b",
+            tmp_path / "real/a.mp4",
+        ),
+        *(ListRow(tmp_path / f"{i}.png", Label.FAKE, "set", "frames", "wild", frame=i) for i in range(10)),
+    ]  # fmt: skip
+    items = from_listing(Listing("set", rows), frames=4, split="val")
+    fake = next(item for item in items if item.video == "swap/a")
+    assert (fake.split, fake.identity, fake.donor) == ("test", "set/a", "set/b")
+    assert fake.source == (tmp_path / "real/a.mp4").resolve()
+    # The middles of four equal parts of ten: floor(1.25), floor(3.75), floor(6.25), floor(8.75).
+    assert [item.frame for item in items if item.video == "frames"] == [1, 3, 6, 8]
+    assert {item.split for item in items} == {"test", "val"}
+
+
+def test_a_list_may_name_frames_of_a_video(tmp_path: Path) -> None:
+    rows = "path,label,video,frame,donor\n1.png,1,v,5,x\n2.png,1,v,6,x\n"
+    (tmp_path / "list.csv").write_text(rows)
+    items = list_inputs([tmp_path / "list.csv"])
+    assert [(item.video, item.frame, item.donor) for item in items] == [("v", 5, "x"), ("v", 6, "x")]
+    (tmp_path / "list.csv").write_text("path,frame\n1.png,first\n")
+    with pytest.raises(InputError, match="row 2: frame first; expected a whole number"):
+        list_inputs([tmp_path / "list.csv"])

@@ -16,6 +16,7 @@ import numpy as np
 import polars
 import pytest
 
+from unseen.cli import main
 from unseen.data.manifest import Manifest
 from unseen.prepare.inputs import InputFile, list_inputs
 from unseen.prepare.run import prepare
@@ -192,3 +193,42 @@ def sleep(item: InputFile, rule: CropRule, out: Path) -> list[dict[str, object]]
 
 def test_the_rule_is_written_down(whole: Path) -> None:
     assert json.loads((whole / "prepare.json").read_text())["frames"] == 4
+
+
+def test_a_public_data_set_is_prepared_by_its_layout(
+    portrait_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("real_train/1/real/7", "fake_test/2/fake/9"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for frame in range(4):
+            shutil.copy(portrait_file, tmp_path / "set" / name / f"{frame}.jpg")
+    words = ["prepare", str(tmp_path / "set"), "--layout", "wilddeepfake", "--frames", "2"]
+    assert main([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "real_train sequences: found 1" in said
+    assert "4 files would be looked at" in said
+    assert main([*words, "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    rows = Manifest.read(tmp_path / "out/manifest.parquet").records()
+    assert [(r.video, r.frame, r.split, r.label) for r in rows] == [
+        ("fake_test/2/fake/9", 1, "test", 1), ("fake_test/2/fake/9", 3, "test", 1),
+        ("real_train/1/real/7", 1, "train", 0), ("real_train/1/real/7", 3, "train", 0),
+    ]  # fmt: skip
+    assert all(Path(r.path).is_file() for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--layout", "ff++", "--label", "real", "--out", "o"], "--label goes without --layout"),
+        (["more", "--layout", "ff++", "--out", "o"], "2 inputs; expected the one folder"),
+        (["--layout", "uadfv", "--complete", "--dry-run"], "not complete (real: found 1 of 49"),
+    ],
+)
+def test_words_of_a_layout(
+    tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("real/0000.mp4", "fake/0000_fake.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert main(["prepare", str(tmp_path), *words]) == 2
+    assert said in capsys.readouterr().err

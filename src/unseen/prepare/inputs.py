@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from unseen.data.layouts import Listing, ListRow
 from unseen.types import InputError, Label
 
-__all__ = ["MEDIA_SUFFIXES", "InputFile", "list_inputs"]
+__all__ = ["MEDIA_SUFFIXES", "InputFile", "from_listing", "list_inputs"]
 
 # Only for walking folders: a file that is named is opened whatever its name, and its content decides.
 _PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
@@ -31,7 +32,7 @@ _VIDEOS = (
     ".ogv",
 )
 MEDIA_SUFFIXES = frozenset(_PICTURES + _VIDEOS)
-_KNOWN = ("label", "dataset", "video", "method", "split", "identity", "source")
+_KNOWN = ("label", "dataset", "video", "method", "split", "identity", "source", "donor", "frame")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class InputFile:
         path: Where it is, absolute.
         video: Unique inside its data set; the manifest's `video`.
         source: Absolute path of the real file that a fake was made from, another input of the same run.
+        donor: Whose face or movement was put into a fake.
+        frame: For a picture that is one frame of a video: its number. The frames of a video share its name.
     """
 
     path: Path
@@ -52,6 +55,8 @@ class InputFile:
     split: str | None = None
     identity: str | None = None
     source: Path | None = None
+    donor: str | None = None
+    frame: int | None = None
 
 
 def list_inputs(
@@ -67,7 +72,8 @@ def list_inputs(
     Args:
         inputs: A file; a folder, walked for media by name; a glob (`**` goes deep); or a `.csv` with a
             `path` column (relative to the list) and any of `label` (0, 1, real, fake), `dataset`, `video`,
-            `method`, `split`, `identity`, `source` (path of the real file a fake was made from).
+            `method`, `split`, `identity`, `donor`, `source` (path of the real file a fake was made from),
+            `frame` (of a picture that is one frame of `video`).
         label: For all files that no list labels.
         dataset: For all files that no list gives one; default: the folder's own name.
         method: Who forged them; `real` is filled in for real ones.
@@ -89,7 +95,46 @@ def list_inputs(
             if filled.method is None and filled.label is Label.REAL:
                 filled = replace(filled, method="real")
             found.setdefault(filled.path, filled)
-    items = _tell_apart(found.values())
+    return _checked(_tell_apart(found.values()))
+
+
+def from_listing(listing: Listing, *, frames: int | None = None, split: str | None = None) -> list[InputFile]:
+    """Return the rows of a public data set's layout (`unseen.data.layouts`) as files to prepare.
+
+    Args:
+        listing: From `list_dataset`.
+        frames: Of a video that lies there as pictures, take so many: the middle of each of as many equal
+            parts.
+        split: For rows that have none.
+
+    Raises:
+        InputError: A fake's source is not among the rows.
+    """
+    return _checked(
+        InputFile(
+            row.path.resolve(), row.dataset, row.video, row.label, row.method, row.split or split,
+            row.identity, row.source.resolve() if row.source else None, row.donor, row.frame,
+        )
+        for row in _thinned(listing.rows, frames)
+    )  # fmt: skip
+
+
+def _thinned(rows: Sequence[ListRow], count: int | None) -> Iterator[ListRow]:
+    videos: dict[tuple[str, str], list[ListRow]] = {}
+    for row in rows:
+        if count is None or row.frame is None:
+            yield row
+        else:
+            videos.setdefault((row.dataset, row.video), []).append(row)
+    for group in videos.values():
+        take = min(count or 0, len(group))
+        ordered = sorted(group, key=lambda row: row.frame or 0)
+        yield from (ordered[(2 * i + 1) * len(group) // (2 * take)] for i in range(take))
+
+
+def _checked(given: Iterable[InputFile]) -> list[InputFile]:
+    items = list(given)
+    found = {item.path for item in items}
     for item in items:
         if ".." in Path(item.dataset, item.video).parts or Path(item.dataset, item.video).is_absolute():
             raise InputError(
@@ -101,7 +146,7 @@ def list_inputs(
                 "leave the source column empty",
                 reason="missing",
             )
-    return sorted(items, key=lambda item: (item.dataset, item.video))
+    return sorted(items, key=lambda item: (item.dataset, item.video, item.frame or 0))
 
 
 def _expand(given: str, dataset: str | None) -> Iterator[InputFile]:
@@ -152,6 +197,8 @@ def _read_list(path: Path, dataset: str | None) -> Iterator[InputFile]:
                 split=known["split"],
                 identity=known["identity"],
                 source=(root / known["source"]).resolve() if known["source"] else None,
+                donor=known["donor"],
+                frame=_frame(known["frame"], path, number),
             )
 
 
@@ -162,6 +209,14 @@ def _label(text: str | None, path: Path, row: int) -> Label | None:
         return {"0": Label.REAL, "real": Label.REAL, "1": Label.FAKE, "fake": Label.FAKE}[text.lower()]
     except KeyError:
         raise InputError(f"{path} row {row}: label {text}; expected 0 (real) or 1 (fake)") from None
+
+
+def _frame(text: str | None, path: Path, row: int) -> int | None:
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise InputError(f"{path} row {row}: frame {text}; expected a whole number from 0, or nothing")
+    return int(text)
 
 
 def _visible(path: Path, root: Path) -> bool:
@@ -189,6 +244,6 @@ def _tell_apart(items: Iterable[InputFile]) -> list[InputFile]:
         lambda item: item.path.as_posix().lstrip("/"),
     ]
     for spell in spellings:
-        count = Counter((item.dataset, item.video) for item in items)
-        items = [replace(i, video=spell(i)) if count[i.dataset, i.video] > 1 else i for i in items]
+        count = Counter((item.dataset, item.video, item.frame) for item in items)
+        items = [replace(i, video=spell(i)) if count[i.dataset, i.video, i.frame] > 1 else i for i in items]
     return items

@@ -97,7 +97,7 @@ def _stamp(item: InputFile) -> str:
         size, changed = state.st_size, state.st_mtime_ns
     except OSError:
         size, changed = -1, -1
-    said = [
+    said: list[object] = [
         item.dataset,
         item.video,
         item.label,
@@ -106,6 +106,8 @@ def _stamp(item: InputFile) -> str:
         item.identity,
         str(item.source or ""),
     ]
+    if item.donor is not None or item.frame is not None:  # so that folders of earlier versions stay done
+        said += [item.donor, item.frame]
     return json.dumps([size, changed, *said])
 
 
@@ -118,7 +120,8 @@ def _manifest(rows: list[Row], out: Path) -> Manifest:
     floats = polars.List(polars.Float32)
     schema: dict[str, Any] = {"path": text, "label": polars.Int8, "dataset": text, "video": text}
     schema |= {"frame": number, "time": real, "method": text, "split": text, "identity": text, "source": text}
-    schema |= {"landmarks": floats, "box": floats, "status": text, "reason": text, "note": text}
+    schema |= {"landmarks": floats, "box": floats, "donor": text}
+    schema |= {"status": text, "reason": text, "note": text}
     schema |= {"person": number, "face_score": real, "face_size": real, "blur": real}
     schema |= {
         "origin_x": real,

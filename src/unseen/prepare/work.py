@@ -77,8 +77,10 @@ def prepare_file(item: InputFile, rule: CropRule, out: Path) -> list[Row]:
         finder = _finder(rule.finder)
         for frame in media.frames(rule.frames):
             faces = finder(frame.image)
-            frames.append((frame.index, frame.time))
-            seen.append([_look(frame.image, frame.index, frame.time, face, rule) for face in faces])
+            # A picture of an unpacked video is the frame that its list says.
+            index = frame.index if item.frame is None else item.frame
+            frames.append((index, frame.time))
+            seen.append([_look(frame.image, index, frame.time, face, rule) for face in faces])
     except InputError as error:
         return [dropped(item, error.reason, note=str(error))]
     facts = {"sha256": media.sha256, "frame_width": media.width, "frame_height": media.height}
@@ -149,7 +151,8 @@ def _row(item: InputFile, **known: Any) -> Row:
         "split": item.split,
         "identity": item.identity,
         "source": item.source.as_posix() if item.source else None,
-        "frame": 0,
+        "donor": item.donor,
+        "frame": item.frame or 0,
         "time": 0.0,
     } | known
 
