@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from unseen.types import FaceBatch, FaceRecord, FaceSample, Label
 NETS = ["test_resnet", "test_convnext", "test_mambaout", "test_vit", "test_efficientnet"]
 # What a constructor cannot do without; everything else has the paper's default.
 ARGUMENTS: dict[str, dict[str, object]] = {"AlignFace": {"size": 96}}
+# 96 pixels make maps of 3 x 3, where the paper's 224 make 7 x 7.
+ARGUMENTS["ArtifactDetector"] = {"grid": "adapt"}
 
 
 def found(kind: type) -> list[type]:
@@ -48,11 +51,11 @@ def test_walking_finds_something() -> None:
     assert {"AlignFace", "Flip", "JpegCompress"} <= {kind.__name__ for kind in TRANSFORMS}
 
 
-def fillings() -> Iterator[tuple[str, type[Head], list[type[Part]]]]:
+def fillings() -> Iterator[tuple[str, type[Head], list[Callable[[Backbone], Part]]]]:
     for head in HEADS:
         yield head.__name__, head, []
     for part in PARTS:
-        yield part.__name__, BinaryHead, [part]
+        yield part.__name__, BinaryHead, [partial(part, **ARGUMENTS.get(part.__name__, {}))]
 
 
 @pytest.fixture(scope="module", params=NETS)

@@ -185,7 +185,7 @@ def test_reading_gives_rgb_and_copies_landmarks(make_records: Make, tmp_path: Pa
     assert record.landmarks.any()
 
 
-def test_source_is_read_when_asked_for_and_must_fit(make_records: Make, tmp_path: Path) -> None:
+def test_source_is_read_when_asked_for_and_brought_to_size(make_records: Make, tmp_path: Path) -> None:
     class NeedsSource(Transform):
         needs = ("source",)
 
@@ -193,15 +193,35 @@ def test_source_is_read_when_asked_for_and_must_fit(make_records: Make, tmp_path
             return sample
 
     real, fake = make_records(1, 1)
-    with pytest.raises(InputError, match=r"NeedsSource needs source, which 1 of 2 .* row 2 "):
+    with pytest.raises(InputError, match=r"NeedsSource needs source, which 1 of 2 .* row 2 .*`unseen forge"):
         FaceDataset([real, fake], [NeedsSource()])
     fake = replace(fake, source=real.path)
     samples = FaceDataset([real, fake], [NeedsSource()])
     assert samples.load(0).source is None
     assert (samples.load(1).source == samples.load(0).image).all()
-    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((9, 9, 3), np.uint8))
-    with pytest.raises(InputError, match="9 x 9"):
-        FaceDataset([replace(fake, source=str(tmp_path / "small.png"))], [NeedsSource()]).load(0)
+    assert samples.notes == {}
+    whole = cv2.imread(real.path)
+    cv2.imwrite(str(tmp_path / "small.png"), cv2.resize(whole, (100, 100), interpolation=cv2.INTER_AREA))
+    other = FaceDataset([replace(fake, source=str(tmp_path / "small.png"))], [NeedsSource()])
+    source = other.load(0).source
+    assert source is not None and np.abs(source.astype(int) - whole[..., ::-1]).mean() < 6
+    assert other.notes == {"source_resized": 1}
+
+
+def test_notes_are_counted_in_every_worker(make_records: Make) -> None:
+    class Notes(Transform):
+        notes = ("odd", "even")
+
+        def __call__(self, sample: FaceSample, rng: np.random.Generator) -> FaceSample:
+            return replace(sample, notes=("odd", "odd") if "1.jpg" in sample.record.path else ("even",))
+
+    faces = FaceDataset(make_records(4, 0), [Notes(), AlignFace(32)])
+    for workers in (0, 2):
+        loader = torch.utils.data.DataLoader(
+            faces, batch_size=2, num_workers=workers, collate_fn=collate, worker_init_fn=start_worker
+        )
+        assert len(list(loader)) == 2
+    assert faces.notes == {"even": 6, "odd": 4}
 
 
 def test_missing_landmarks_are_found_at_construction(make_records: Make) -> None:

@@ -5,6 +5,8 @@ Pure functions of arrays; whatever is random comes from the generator they are g
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +29,11 @@ def alpha_blend(source: _Image, target: _Image, mask: _Mask) -> _Image:
 
 
 def poisson_blend(source: _Image, target: _Image, mask: _Mask) -> _Image:
-    """Return the target with the source's gradients inside the mask (Perez et al., SIGGRAPH 2003).
+    """Return the target with the source's gradients inside the mask (Perez et al., SIGGRAPH 2003, eq. 4).
 
-    Only the mask's own rectangle is solved, and the result stays in place.
+    The solution is the source plus the membrane that takes the difference at the mask's edge inwards (their
+    eq. 5 and 6). Only the mask's own rectangle is solved; outside the mask the target stays to the bit, which
+    `cv2.seamlessClone` does not promise, at seven times the cost.
 
     Args:
         source: What goes in.
@@ -44,25 +48,58 @@ def poisson_blend(source: _Image, target: _Image, mask: _Mask) -> _Image:
     """
     height, width = mask.shape
     inside = np.zeros((height, width), np.uint8)
-    # The solver takes its boundary from one pixel around the mask, which must lie in the picture.
-    inside[2:-2, 2:-2] = np.where(mask[2:-2, 2:-2] > 0.5, 255, 0)
+    # The membrane hangs from the pixels around the mask, which must lie in the picture.
+    inside[1:-1, 1:-1] = np.where(mask[1:-1, 1:-1] > 0.5, 255, 0)
     x, y, across, down = cv2.boundingRect(inside)
     if across == 0 or down == 0:
         raise InputError("poisson_blend: the mask is empty", reason="empty_mask")
-    rows, columns = slice(max(y - 2, 0), y + down + 2), slice(max(x - 2, 0), x + across + 2)
-    part = inside[rows, columns]
-    result = target.copy()
-    # seamlessClone puts the middle of the mask's own rectangle at the given point.
-    left, top, w, h = cv2.boundingRect(part)
-    middle = (left + w // 2, top + h // 2)
-    result[rows, columns] = cv2.seamlessClone(
-        np.ascontiguousarray(source[rows, columns]),
-        np.ascontiguousarray(target[rows, columns]),
-        np.ascontiguousarray(part),
-        middle,
-        cv2.NORMAL_CLONE,
+    rows, columns = slice(y - 1, y + down + 1), slice(x - 1, x + across + 1)
+    levels = max(0, int(np.log2((min(down, across) + 2) / 8)))
+    # Sides that halve without a rest: area averages of 2 x 2 are an order faster than of odd shares.
+    rest = -(down + 2) % 2**levels, -(across + 2) % 2**levels
+    under, over, part = (
+        cv2.copyMakeBorder(np.ascontiguousarray(picture[rows, columns]), 0, rest[0], 0, rest[1], kind)
+        for picture, kind in (
+            (target, cv2.BORDER_REPLICATE),
+            (source, cv2.BORDER_REPLICATE),
+            (inside, cv2.BORDER_CONSTANT),
+        )
     )
+    membrane = _relax(np.asarray(cv2.subtract(under, over, dtype=cv2.CV_32F), np.float32), part, levels, 2)
+    under = cv2.copyTo(cv2.add(over, membrane, dtype=cv2.CV_8U), part, under)
+    result = target.copy()
+    result[rows, columns] = under[: down + 2, : across + 2]
     return result
+
+
+def _relax(edge: NDArray[np.float32], inside: Any, levels: int, sweeps: int) -> NDArray[np.float32]:
+    """Return what is smooth inside a mask (Laplace's equation) and is `edge` outside it, written over `edge`.
+
+    From coarse to fine: a smaller solution is the start, and sweeps settle what is left. Each halving doubles
+    the sweeps, which costs half as much all the same: smooth parts settle slowly and belong to coarse grids.
+
+    Shape:
+        edge: (H, W, 3). inside: (H, W), 255 where the solution is wanted, else 0. Returns (H, W, 3).
+    """
+    outside = cv2.bitwise_not(inside)
+    spare = cv2.copyTo(edge, outside)
+    if levels == 0:
+        spare[:] = cv2.mean(edge, outside)[:3]
+    else:
+        size = (inside.shape[1] // 2, inside.shape[0] // 2)
+        # Means of known pixels alone: what is inside must not leak out. A cell that holds any is known.
+        share = cv2.resize(outside, size, interpolation=cv2.INTER_AREA)
+        known = np.asarray(cv2.resize(spare, size, interpolation=cv2.INTER_AREA), np.float32)
+        known *= (np.float32(255) / np.maximum(share, 1))[..., None]
+        small = _relax(known, cv2.compare(share, 1, cv2.CMP_LT), levels - 1, 2 * sweeps)  # type: ignore[call-overload]
+        cv2.resize(small, inside.shape[::-1], dst=spare, interpolation=cv2.INTER_LINEAR)
+    cv2.copyTo(spare, inside, edge)
+    for _ in range(sweeps):
+        # The mean of nine damps every fine wave to a third or less; of four neighbours it would let
+        # the checkerboard stand.
+        cv2.blur(edge, (3, 3), dst=spare, borderType=cv2.BORDER_REPLICATE)
+        cv2.copyTo(spare, inside, edge)
+    return edge
 
 
 def is_monochrome(image: _Image, *, threshold: float = 4.0) -> bool:

@@ -26,8 +26,9 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
     """Reads crops and applies transforms.
 
     In training a crop that cannot be used is replaced by the next record of the same class, always the same
-    one; it is logged and listed in `trouble`. Outside training nothing is replaced: the error reaches the
-    caller, who can ask for rows one at a time with `load`.
+    one; it is logged and listed in `trouble`. What transforms had to do otherwise is counted in `notes`.
+    Outside training nothing is replaced: the error reaches the caller, who can ask for rows one at a time
+    with `load`.
 
     Args:
         records: What to read.
@@ -53,12 +54,18 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
         self.transforms = list(transforms) if training else for_evaluation(transforms)
         self.seed, self.training, self.synthesise, self.epoch = seed, training, synthesise, 0
         self._check_needs()
+        for transform in self.transforms:
+            transform.check(self.records)
         needs = {need for t in self._all() for need in t.needs}
         self._with_source = "source" in needs
-        # Worker processes share this memory with the one that asks for `trouble`.
+        # Worker processes share this memory with the one that asks for `trouble` and `notes`.
         self._troubled: Tensor = torch.zeros(len(self.records), dtype=torch.bool)
         self._troubled.share_memory_()  # type: ignore[no-untyped-call]
         self._reasons: dict[int, str] = {}
+        self._notable = sorted({_RESIZED, *(note for t in self.transforms for note in t.notes)})
+        # A row a worker, so that none of them loses what another counts.
+        self._noted: Tensor = torch.zeros(_WORKERS, len(self._notable), dtype=torch.int64)
+        self._noted.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -101,12 +108,18 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
         for index in self._troubled.nonzero().flatten().tolist():
             if index not in self._reasons:  # seen by a worker: look again
                 try:
-                    read_crop(self.records[index])
+                    read_crop(self.records[index], source=self._with_source)
                     self._reasons[index] = "could not be used"
                 except InputError as error:
                     self._reasons[index] = str(error)
             found.append((self.records[index].path, self._reasons[index]))
         return found
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """How often a transform had to do something otherwise so far, by its word for it, in all workers."""
+        counts = dict(zip(self._notable, self._noted.sum(0).tolist(), strict=True))
+        return {note: count for note, count in counts.items() if count}
 
     def _make(self, draw: Draw, index: int) -> list[FaceSample]:
         """Read a record and do all that is done to it; the same for the same draw and index."""
@@ -122,8 +135,15 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
             rng = np.random.default_rng(self._key(draw))
             for transform in self.transforms:
                 item = transform(item, rng)
+            self._count(item.notes)
             done.append(item)
         return done
+
+    def _count(self, notes: tuple[str, ...]) -> None:
+        worker = torch.utils.data.get_worker_info()
+        row = 0 if worker is None else 1 + worker.id % (_WORKERS - 1)
+        for note in notes:
+            self._noted[row, self._notable.index(note)] += 1
 
     def _key(self, draw: Draw) -> list[int]:
         return [self.seed, draw.epoch, draw.key]
@@ -159,13 +179,20 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
                 examples = ", ".join(f"row {i + 1} ({self.records[i].path})" for i in lacking[:3])
                 raise InputError(
                     f"{name} needs {need}, which {len(lacking)} of {len(self.records)} records lack: "
-                    f"{examples}{', ...' if len(lacking) > 3 else ''}; run `unseen prepare`, or leave them "
-                    "out with `where`",
+                    f"{examples}{', ...' if len(lacking) > 3 else ''}; "
+                    f"{_MENDS.get(need, 'run `unseen prepare`')}, or leave them out with `where`",
                     reason=f"no_{need}",
                 )
 
 
 _TRIES = 16
+_WORKERS = 65  # rows for counts: this process and 64 workers
+_RESIZED = "source_resized"
+_MENDS = {
+    "landmarks": "run `unseen prepare INPUTS --out CROPS`, which finds them",
+    "source": "`unseen forge MANIFEST --out BENCH` writes it for what it forges; for other fakes the "
+    "manifest's `source` is the real crop of the same frame",
+}
 
 
 def _lacks(record: FaceRecord, need: str) -> bool:
@@ -181,21 +208,21 @@ def read_crop(record: FaceRecord, *, source: bool = False) -> FaceSample:
 
     Args:
         record: What to read.
-        source: Read the real picture behind a fake as well.
+        source: Read the real picture behind a fake as well; one of another size is resized, and noted.
 
     Raises:
-        InputError: If a file is missing, empty, cut short or no picture, or the two differ in size.
+        InputError: If a file is missing, empty, cut short or no picture.
     """
     image = _read_image(record.path)
     behind = _read_image(record.source) if source and record.source is not None else None
+    notes: tuple[str, ...] = ()
     if behind is not None and behind.shape != image.shape:
-        raise InputError(
-            f"{record.path}: {image.shape[1]} x {image.shape[0]} pixels, but its source {record.source} has "
-            f"{behind.shape[1]} x {behind.shape[0]}; expected the same crop of both",
-            reason="source_size",
-        )
+        # The same crop at another size is as good; that it shows the same picture, its user must check.
+        size = (image.shape[1], image.shape[0])
+        behind = np.asarray(cv2.resize(behind, size, interpolation=cv2.INTER_AREA), np.uint8)
+        notes = (_RESIZED,)
     landmarks = None if record.landmarks is None else record.landmarks.copy()
-    return FaceSample(image, record.label, record, source=behind, landmarks=landmarks)
+    return FaceSample(image, record.label, record, source=behind, landmarks=landmarks, notes=notes)
 
 
 def _read_image(path: str) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.types import LANDMARKS, FaceSample, InputError
+from unseen.types import LANDMARKS, FaceRecord, FaceSample, InputError
 
 __all__ = ["MIRROR", "AlignFace", "Flip", "Transform", "five_points", "for_evaluation", "similarity"]
 
@@ -28,14 +28,19 @@ class Transform(ABC):
     Attributes:
         needs: Fields of a sample that must be there, such as `("landmarks",)`.
         augment: True for what belongs to training only. False for what is always applied.
+        notes: What it may write into a sample's `notes`.
     """
 
     needs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     augment: bool = True
 
     @abstractmethod
     def __call__(self, sample: FaceSample, rng: np.random.Generator) -> FaceSample:
         """Return a new sample; `rng` is the only source of randomness."""
+
+    def check(self, records: Sequence[FaceRecord]) -> None:  # noqa: B027 - most have nothing to refuse
+        """Refuse, before the first sample is made, records that this transform cannot treat."""
 
     def evaluating(self) -> Transform | None:
         """Return the deterministic form used outside training, or None if there is nothing to do there."""
