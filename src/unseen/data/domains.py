@@ -54,9 +54,9 @@ def domain_of(label: Label | None, record: FaceRecord, methods: Sequence[str]) -
     """
     if label == Label.REAL or (label is None and record.method == "real"):
         return 0
-    if record.method not in methods:
+    if record.method is None or record.method not in methods:
         raise InputError(
             f"{record.path}: method {record.method!r}; expected one of {', '.join(['real', *methods])}",
             reason="unknown_method",
         )
-    return 1 + list(methods).index(record.method)
+    return 1 + methods.index(record.method)

@@ -23,7 +23,7 @@ class _Reverse(torch.autograd.Function):
         ctx.scale = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         return -ctx.scale * slope, None
 
 

@@ -74,4 +74,5 @@ class ChannelSpatialMask(nn.Module):
         """Return the mask."""
         channel = self.channel(map.mean((2, 3))) + self.channel(map.amax((2, 3)))  # (B, C)
         place = self.place(torch.stack([map.mean(1), map.amax(1)], dim=1))  # (B, 1, h, w)
-        return (channel[:, :, None, None] + place).sigmoid()
+        mask: Tensor = (channel[:, :, None, None] + place).sigmoid()
+        return mask
