@@ -22,6 +22,7 @@ from unseen.data.transforms import Transform, for_evaluation
 from unseen.evaluate.calibration import Calibration
 from unseen.export import GRAPH, export_graph
 from unseen.models.detector import Detector
+from unseen.models.inpainter import FaceInpainter
 from unseen.recipe import Recipe, read_recipe
 from unseen.run_files import CONCEPTS, LIST, check_file, digest, read_facts
 from unseen.types import InputError
@@ -35,10 +36,10 @@ METRICS, CARD = "metrics.json", "card.md"
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A trained detector with all that is needed to use and to judge it.
+    """A trained network with all that is needed to use and to judge it.
 
     Args:
-        detector: In evaluation mode, on the CPU.
+        model: In evaluation mode, on the CPU.
         transforms: The deterministic ones, from a crop to the detector's input.
         recipe: What it was trained by.
         calibration: What its scores are worth; an uncalibrated stand-in if it never had validation data.
@@ -49,7 +50,7 @@ class Run:
         facts: The rest of `run.json`: version, date, data.
     """
 
-    detector: Detector
+    model: Detector | FaceInpainter
     transforms: list[Transform]
     recipe: Recipe
     calibration: Calibration
@@ -60,6 +61,36 @@ class Run:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def detector(self) -> Detector:
+        """The network that gives verdicts.
+
+        Raises:
+            InputError: The run trained something else.
+        """
+        if not isinstance(self.model, Detector):
+            raise InputError(
+                f"{self.folder}: a run of {type(self.model).__name__}, which gives no verdicts; expected a "
+                "detector's, such as one trained by recipes/rffr.yaml with this one as its inpainter",
+                reason="kind",
+            )
+        return self.model
+
+    @property
+    def inpainter(self) -> FaceInpainter:
+        """The network that paints faces: the run's own, or its detector's.
+
+        Raises:
+            InputError: It has none.
+        """
+        found = [module for module in self.model.modules() if isinstance(module, FaceInpainter)]
+        if not found:
+            raise InputError(
+                f"{self.folder}: has no inpainter; expected a run of recipes/rffr_inpainter.yaml",
+                reason="kind",
+            )
+        return found[0]
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of the weights: which model this is, whatever the folder is called."""
         return str(self.facts["files"][WEIGHTS])
@@ -67,7 +98,7 @@ class Run:
 
 def save_run(
     folder: str | Path,
-    detector: Detector,
+    model: Detector | FaceInpainter,
     recipe: Recipe,
     *,
     calibration: Calibration | None = None,
@@ -81,7 +112,7 @@ def save_run(
 
     Args:
         folder: Made if it is not there.
-        detector: Its weights are saved, nothing else of it.
+        model: Its weights are saved, nothing else of it.
         recipe: Saved with all defaults.
         calibration: None if there were no validation people.
         metrics: Anything JSON can hold.
@@ -97,7 +128,7 @@ def save_run(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LIST).unlink(missing_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / WEIGHTS)
     (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
     (folder / CALIBRATION).write_text((calibration or Calibration.uncalibrated()).to_json(), encoding="utf-8")
@@ -110,15 +141,16 @@ def save_run(
         (folder / CONCEPTS).write_text(json.dumps(dict(concepts), indent=1) + "\n", encoding="utf-8")
         names.append(CONCEPTS)
     without = None
-    if graph:
+    if graph and isinstance(model, Detector):
         try:
-            names.append(export_graph(detector, folder).name)
+            names.append(export_graph(model, folder).name)
         except InputError as error:
             without = str(error)
     facts = {
         "unseen": unseen.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": {name: digest(folder / name) for name in names},
+        "kind": type(model).__name__,
         "data": dict(data or {}),
         **({"no_graph": without} if without else {}),
     }
@@ -147,15 +179,15 @@ def load_run(source: str | Path = "default") -> Run:
         check_file(folder / name, facts["files"])
     recipe = read_recipe(folder / RECIPE)
     # No weights are ever fetched here: they are in the folder.
-    detector = recipe.detector(pretrained=False)
+    model = recipe.model(pretrained=False)
     try:
-        detector.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         raise InputError(
             f"{folder / WEIGHTS}: does not fit the network of {RECIPE}: {' '.join(str(error).split())[:300]}"
         ) from error
     return Run(
-        detector=detector.eval().requires_grad_(False),
+        model=model.eval().requires_grad_(False),
         transforms=for_evaluation(recipe.data().transforms),
         recipe=recipe,
         calibration=Calibration.from_json(folder / CALIBRATION),

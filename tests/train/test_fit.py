@@ -244,7 +244,7 @@ def _with_dark_fakes(file: Path, folder: Path) -> Path:
 def test_early_stop_keeps_the_best(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     aucs = iter([0.6, 0.9, 0.8, 0.7, 0.95])
     monkeypatch.setattr(
-        "unseen.train.fit._Judge.metrics", lambda self, model: {"val_auc": next(aucs), "val_log_loss": 0.5}
+        "unseen.train.fit.Judge.metrics", lambda self, model: {"val_auc": next(aucs), "val_log_loss": 0.5}
     )
     states: dict[int, dict[str, torch.Tensor]] = {}
 
@@ -287,7 +287,7 @@ def test_without_validation_there_is_no_calibration(tiny: Tiny, tmp_path: Path) 
         (["data.manifest=null"], "data.manifest. is missing"),
         (["trainer.max_steps=null"], "give max_epochs or max_steps"),
         (["data.manifest=/no/such.parquet"], "such.parquet"),
-        (["detector.backbone.init_args.image_size=96"], "pictures of 64 pixels, the backbone takes 96"),
+        (["detector.backbone.init_args.image_size=96"], "pictures of 64 pixels, the network takes 96"),
         (["init=nothing_here"], "init: nothing_here: there is no such file"),
         (["data.sampler.init_args.synthesise=null"], "none of 8 records is fake"),
     ],

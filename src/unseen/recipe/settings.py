@@ -71,12 +71,13 @@ class Schedule:
     """The learning rate at each optimizer step, as a factor: warm up linearly, hold at 1, then decay.
 
     Args:
-        decay: Shape of the fall after holding; `none` holds to the end.
+        decay: Shape of the fall after holding; `none` holds to the end, `steps` follows `drops`.
         warmup: Share of all steps in which the factor rises to 1.
         hold: Share of all steps, counted from the first, before the fall begins.
         final: Factor at the last step.
         batch: The optimizer's rate is meant for steps of so many faces, over all processes and accumulated
             batches, and is scaled to those that a step has; null takes it as it is.
+        drops: Of `decay: steps`, pairs of a share of all steps and the factor from there on.
 
     Example:
         SBI keeps the rate for three quarters, then lets it fall in a line:
@@ -86,13 +87,22 @@ class Schedule:
         [1.0, 1.0, 0.8, 0.0]
     """
 
-    decay: Literal["none", "linear", "cosine"] = "none"
+    decay: Literal["none", "linear", "cosine", "steps"] = "none"
     warmup: float = 0.0
     hold: float = 0.0
     final: float = 0.0
     batch: int | None = None
+    drops: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if (self.decay == "steps") != bool(self.drops):
+            raise InputError("schedule: `decay: steps` and `drops: [[share, factor], ...]` go together")
+        shares = [share for share, _ in self.drops]
+        if shares != sorted(set(shares)) or not all(0 <= s <= 1 and f >= 0 for s, f in self.drops):
+            raise InputError(
+                f"schedule.drops: {[list(pair) for pair in self.drops]}; expected rising shares between 0 "
+                "and 1, each with a factor from 0"
+            )
         if self.batch is not None and self.batch < 1:
             raise InputError(f"schedule.batch: {self.batch}; expected at least 1 face")
         for name in ("warmup", "hold", "final"):
@@ -106,6 +116,8 @@ class Schedule:
         rise = round(self.warmup * last)
         if step < rise:
             return (step + 1) / (rise + 1)
+        if self.decay == "steps":
+            return next((factor for share, factor in reversed(self.drops) if step >= share * steps), 1.0)
         start = max(rise, round(self.hold * last))
         if self.decay == "none" or step <= start:
             return 1.0
@@ -119,18 +131,22 @@ class TrainerSettings:
     """How it is learned.
 
     Args:
-        max_epochs: Passes over the training rows, as the sampler counts them.
+        max_epochs: Passes over the training rows, as the sampler counts them, or epochs of `epoch_steps`.
+        epoch_steps: Optimizer steps that make an epoch, for papers whose epochs are no passes over the rows;
+            null for a pass.
         max_steps: Optimizer steps; wins over `max_epochs` if both are given.
         precision: `bf16-mixed` is for processors that have bfloat16.
         accelerator: Kind of device, as Lightning names it.
         devices: How many of them, or `auto`.
         channels_last: Memory layout of pictures; faster for convolutions on CPUs and newer GPUs.
         clip: Largest norm of all gradients together; null does not clip.
+        clip_value: Largest absolute value of any one gradient; null does not clip.
         decay_all: False spares biases, norms and other vectors the optimizer's weight decay.
         accumulate: Batches whose gradients are averaged into one optimizer step.
         ema: Decay of a moving average of the weights, which is then validated and saved; null for none.
         sam: Radius of sharpness-aware minimisation (Foret et al. 2021); null for none.
-        patience: Stop after so many validations without a better AUC; null never stops early.
+        patience: Stop after so many validations without a better AUC (or error, of an inpainter); null never
+            stops early.
         val_every: Optimizer steps between validations; null for one at the end of each epoch.
         keep: Which weights the run folder gets, those of the best validation or the last.
         save_every: Optimizer steps between checkpoints, besides one after each validation.
@@ -141,12 +157,14 @@ class TrainerSettings:
     """
 
     max_epochs: int | None = None
+    epoch_steps: int | None = None
     max_steps: int | None = None
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     accelerator: str = "auto"
     devices: int | Literal["auto"] = "auto"
     channels_last: bool = True
     clip: float | None = None
+    clip_value: float | None = None
     decay_all: bool = True
     accumulate: int = 1
     ema: float | None = None
@@ -162,6 +180,7 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         for name in (
             "max_epochs",
+            "epoch_steps",
             "max_steps",
             "accumulate",
             "patience",
@@ -174,7 +193,7 @@ class TrainerSettings:
                 raise InputError(f"trainer.{name}: {value}; expected at least 1")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"trainer.ema: {self.ema}; expected a decay between 0 and 1, such as 0.999")
-        for name in ("clip", "sam"):
+        for name in ("clip", "clip_value", "sam"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"trainer.{name}: {value}; expected above 0, or null for none")

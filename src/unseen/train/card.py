@@ -13,7 +13,7 @@ from unseen.evaluate.calibration import Calibration
 from unseen.recipe import Recipe
 from unseen.types import FaceRecord, Label
 
-__all__ = ["describe_data", "write_card"]
+__all__ = ["describe_data", "write_card", "write_inpainter_card"]
 
 
 def describe_data(records: Sequence[FaceRecord]) -> dict[str, Any]:
@@ -64,23 +64,12 @@ def write_card(
         f"- First weights: {settings['init'] or _own_weights(backbone)}",
         f"- Weights of step {metrics.get('step', '?')} of {metrics.get('steps', '?')}",
         "",
-        "## What it was trained on",
-        "",
-        "| role | data set | rows | real | fake | people | videos | methods |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        *_trained_on(data),
     ]
-    for role, facts in data.items():
-        lines += [
-            f"| {role} | {dataset} | {f['rows']} | {f['real']} | {f['fake']} | "
-            f"{f['people'] or 'not stated'} | {f['videos']} | {', '.join(f['methods']) or '-'} |"
-            for dataset, f in facts["datasets"].items()
-        ]
     synthesise = settings["data"]["sampler"].get("init_args", {}).get("synthesise")
     if synthesise:
         lines += ["", f"Fakes were made of the real faces while training, by `{_call(synthesise)}`."]
-    lines += ["", "What was done to the pictures, in this order:", ""]
-    lines += [f"1. `{_call(transform)}`" for transform in settings["data"]["transforms"]] or ["nothing."]
-    lines += ["", "## What it scored", ""]
+    lines += [*_pictures(settings), "", "## What it scored", ""]
     if "val_auc" in metrics:
         lines += [
             f"On {metrics['protocol']}; these people chose the weights and the threshold, so expect less on "
@@ -98,8 +87,68 @@ def write_card(
         lines += [
             "There was no validation split: its scores are not calibrated, its threshold is an even chance."
         ]
-    lines += ["", "## What it cannot do", "", *_limits(data, bool(synthesise))]
-    lines += [
+    lines += ["", "## What it cannot do", "", *_limits(data, bool(synthesise)), *_made_with(recipe)]
+    return "\n".join(lines)
+
+
+def write_inpainter_card(
+    name: str, recipe: Recipe, data: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> str:
+    """Return the card of an inpainter; see `write_card`."""
+    settings = recipe.settings
+    network = ", ".join(f"{key}={value}" for key, value in settings["inpainter"].items())
+    lines = [
+        f"# {name}",
+        "",
+        "An inpainter of real faces, trained by `unseen`: it repaints blocks of a face from the rest. What "
+        "differs from the face is the residual that `ResidualBackbone` looks at; the residual's mean is its "
+        "score, which orders faces and is no log-odds. It gives no verdicts.",
+        "",
+        "## What it is",
+        "",
+        f"- Network: `FaceInpainter({network})`",
+        f"- Its weights' digest: `{metrics['digest']}`",
+        f"- Weights of step {metrics['step']} of {metrics['steps']}, after {metrics['faces']} faces",
+        "",
+        *_trained_on(data),
+        *_pictures(settings),
+        "",
+        "## What it scored",
+        "",
+    ]
+    if "val_error" in metrics:
+        lines += [
+            f"On {metrics['protocol']}, which chose the weights: mean square error of repainted pixels "
+            f"{metrics['val_error']:.5f} ({metrics['val_psnr']:.2f} dB), pictures in [0, 1].",
+        ]
+    else:
+        lines += ["There was no validation split."]
+    return "\n".join([*lines, *_made_with(recipe)])
+
+
+def _trained_on(data: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "## What it was trained on",
+        "",
+        "| role | data set | rows | real | fake | people | videos | methods |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for role, facts in data.items():
+        lines += [
+            f"| {role} | {dataset} | {f['rows']} | {f['real']} | {f['fake']} | "
+            f"{f['people'] or 'not stated'} | {f['videos']} | {', '.join(f['methods']) or '-'} |"
+            for dataset, f in facts["datasets"].items()
+        ]
+    return lines
+
+
+def _pictures(settings: Mapping[str, Any]) -> list[str]:
+    steps = [f"1. `{_call(transform)}`" for transform in settings["data"]["transforms"]] or ["nothing."]
+    return ["", "What was done to the pictures, in this order:", "", *steps]
+
+
+def _made_with(recipe: Recipe) -> list[str]:
+    return [
         "",
         "## Made with",
         "",
@@ -107,7 +156,6 @@ def write_card(
         f"Python {platform.python_version()}; seed {recipe.seed}. The whole recipe is in `recipe.yaml`.",
         "",
     ]
-    return "\n".join(lines)
 
 
 def _limits(data: Mapping[str, Any], synthesised: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ from lightning.pytorch.loggers import Logger
 from safetensors.torch import save_file
 from torch import nn
 
+from unseen.data.dataset import FaceDataset
 from unseen.train.learner import Learner
 from unseen.train.progress import TrainingProgress
 from unseen.types import InputError
 
 __all__ = ["BEST", "LAST", "Course"]
 
+log = logging.getLogger("unseen.train")
+
 LAST, BEST = "last.ckpt", "best.safetensors"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Course:
@@ -26,15 +30,18 @@ class Course:
 
     Args:
         folder: The run folder.
-        validate: Returns the numbers of a validation; `val_auc` decides. None for a run without.
+        validate: Returns the numbers of a validation. None for a run without.
         val_every: Optimizer steps between validations.
         save_every: Optimizer steps between checkpoints.
         log_every: Optimizer steps between lines of the log.
-        patience: Validations without a better AUC after which the run stops.
+        patience: Validations without better weights after which the run stops.
         loggers: Where numbers go.
         progress: What a person sees.
         writes: False in all processes but the first.
         rows: Says which rows are learned from, so that a run is not resumed on others.
+        epoch: Optimizer steps between reports of what the data set had to do otherwise.
+        best_by: The number of a validation by which weights are better than others.
+        lowest: Less of it is better.
     """
 
     def __init__(
@@ -50,14 +57,21 @@ class Course:
         progress: TrainingProgress,
         writes: bool = True,
         rows: str = "",
+        epoch: int = 1,
+        best_by: str = "val_auc",
+        lowest: bool = False,
     ) -> None:
         self.folder, self.validate = folder, validate
         self.val_every, self.save_every, self.log_every = val_every, save_every, log_every
         self.patience, self.loggers, self.progress, self.writes = patience, list(loggers), progress, writes
         self.rows = rows
-        self.best_auc, self.best_step, self.waited = float("-inf"), 0, 0
+        self.best_by, self.sign = best_by, -1.0 if lowest else 1.0
+        self.best, self.best_step, self.waited = float("-inf"), 0, 0  # the best is the highest, with its sign
         self.stopped = False
         self.history: list[dict[str, float]] = []
+        self.epoch = epoch
+        self.faces: FaceDataset | None = None  # what is learned from; known once training begins
+        self._told: dict[str, int] = {}
 
     def __call__(self, learner: Learner, numbers: dict[str, float]) -> None:
         """Do what is due after a step."""
@@ -68,6 +82,8 @@ class Course:
         validated = self.validate is not None and (step % self.val_every == 0 or last)
         if validated:
             self._validated(learner)
+        if step % self.epoch == 0 or last:
+            self._report(step)
         if self.stopped or last:
             learner.trainer.should_stop = True
         if self.writes and (validated or last or (self.save_every and step % self.save_every == 0)):
@@ -79,16 +95,32 @@ class Course:
         self._log(numbers, learner.step)
         self.progress.validated(learner.step, numbers)
         self.history.append({"step": learner.step, **numbers})
-        if numbers["val_auc"] > self.best_auc:  # never true for NaN
-            self.best_auc, self.best_step, self.waited = numbers["val_auc"], learner.step, 0
+        value = self.sign * numbers[self.best_by]
+        if value > self.best:  # never true for NaN
+            self.best, self.best_step, self.waited = value, learner.step, 0
             if self.writes:
                 state = {k: v.detach().cpu().contiguous() for k, v in learner.final.state_dict().items()}
                 _replace(self.folder / BEST, lambda path: save_file(state, path))
         else:
             self.waited += 1
-        # All processes must stop at the same step, whatever the last bit of each one's AUC.
+        # All processes must stop at the same step, whatever the last bit of each one's number.
         stopped = self.patience is not None and self.waited >= self.patience
         self.stopped = bool(learner.trainer.strategy.broadcast(stopped))
+
+    def _report(self, step: int) -> None:
+        """Say what the data set had to do otherwise in this epoch, counted with what is loaded ahead."""
+        if self.faces is None:
+            return
+        counts = {**self.faces.notes, "replaced": len(self.faces.trouble)}
+        new = {name: count - self._told.get(name, 0) for name, count in counts.items()}
+        new = {name: count for name, count in new.items() if count}
+        self._told = counts
+        if not new:
+            return
+        self._log({f"note_{name}": float(count) for name, count in new.items()}, step)
+        if self.writes:
+            said = ", ".join(f"{name} {count}" for name, count in sorted(new.items()))
+            log.warning("up to step %d, done otherwise since the last report: %s", step, said)
 
     def _log(self, numbers: dict[str, float], step: int) -> None:
         for logger in self.loggers:
@@ -104,7 +136,7 @@ class Course:
             "model": learner.model.state_dict(),
             "average": None if learner.average is None else learner.average.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
-            "best_auc": self.best_auc,
+            "best": self.best,
             "best_step": self.best_step,
             "waited": self.waited,
             "stopped": self.stopped,
@@ -134,7 +166,7 @@ class Course:
             learner.optimizer.load_state_dict(state["optimizer"])
             if learner.average is not None:
                 learner.average.load_state_dict(state["average"])
-            self.best_auc, self.best_step = float(state["best_auc"]), int(state["best_step"])
+            self.best, self.best_step = float(state["best"]), int(state["best_step"])
             self.waited, self.stopped = int(state["waited"]), bool(state["stopped"])
             self.history = list(state["history"])
         except InputError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,26 +13,23 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from safetensors.torch import load_file
 from torch import nn
 
-from unseen.checkpoint import RECIPE, same_recipe, save_run
+from unseen.checkpoint import RECIPE, same_recipe
 from unseen.data.dataset import FaceDataset
 from unseen.data.domains import forgery_methods
-from unseen.data.manifest import Manifest
-from unseen.data.transforms import AlignFace
-from unseen.evaluate.calibration import Calibration
+from unseen.data.residuals import ResidualStore
 from unseen.evaluate.run import fingerprint
-from unseen.models.detector import Detector
-from unseen.recipe import DataSettings, Recipe, TrainerSettings
+from unseen.models.inpainter import FaceInpainter
+from unseen.recipe import DataSettings, Recipe, Schedule, TrainerSettings
 from unseen.run_files import LIST
-from unseen.train.card import describe_data, write_card
-from unseen.train.concepts import describe_concepts
-from unseen.train.course import BEST, LAST, Course
+from unseen.train.course import LAST, Course
+from unseen.train.finish import finish
 from unseen.train.learner import Learner, draw_seed
 from unseen.train.loaders import BatchStream, FaceBatches, make_loader
 from unseen.train.progress import TrainingProgress
-from unseen.train.validation import Judge
+from unseen.train.rows import check_sizes, check_store, fixed, made, read_rows, worker_count
+from unseen.train.validation import Judge, PaintingJudge
 from unseen.train.weights import initialize
 from unseen.types import FaceRecord, InputError, Label
 
@@ -60,7 +55,7 @@ class _ByHand(DDPStrategy):
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool = True) -> Path:
-    """Train a detector and write its run folder.
+    """Train a detector, or an inpainter, and write its run folder.
 
     Args:
         recipe: From `read_recipe`.
@@ -79,35 +74,45 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
     out = Path(out)
     settings, data = recipe.trainer(), recipe.data()
     _check_folder(out, recipe, resume)
-    training, validation = _records(data, recipe.origin)
+    training, validation = read_rows(data, recipe.origin)
     torch.manual_seed(draw_seed(recipe.seed))
-    detector = recipe.detector(pretrained=False if resume else None)
-    _check_sizes(data, detector, recipe.origin)
-    detector.check(training, _made(data))
-    if recipe.init is not None and not resume:
-        initialize(detector, recipe.init)
+    model = recipe.model(pretrained=False if resume else None)
+    check_sizes(data, model.image_size, recipe.origin)
+    if not resume:  # or the checkpoint brings the weights, and has been checked
+        if recipe.init is not None:
+            initialize(model, recipe.init, transforms=data.transforms)
+        model.check(training, made(data))
     if settings.channels_last:
-        detector.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)
     trainer = _trainer(settings, out)
     steps, epoch = _lengths(settings, data, training, trainer.world_size)
+    schedule = recipe.schedule()
     learner = Learner(
-        detector,
+        model,
         recipe.optimizer,
-        schedule=recipe.schedule(),
+        schedule=schedule,
         settings=settings,
         steps=steps,
         seed=recipe.seed,
+        scale=_rate_scale(schedule, settings, data, trainer.world_size),
     )
     first = trainer.global_rank == 0
     if first:
         out.mkdir(parents=True, exist_ok=True)
         (out / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
 
-    judge = Judge(data, validation, settings, workers=_workers(data)) if validation else None
+    stored = None if data.residuals is None else ResidualStore(data.residuals)
+    judge: Judge | PaintingJudge | None = None
+    if validation and isinstance(model, FaceInpainter):
+        judge = PaintingJudge(data, validation, settings, workers=worker_count(data))
+    elif validation:
+        judge = Judge(data, validation, settings, workers=worker_count(data), residuals=stored)
     line = TrainingProgress(steps, shown=progress and first)
     course = Course(
         out,
         validate=None if judge is None else judge.metrics,
+        best_by="val_auc" if judge is None else judge.best_by,
+        lowest=judge is not None and judge.lowest,
         val_every=settings.val_every or epoch,
         save_every=settings.save_every,
         log_every=settings.log_every,
@@ -116,14 +121,19 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
         progress=line,
         writes=first,
         rows=fingerprint(training),
+        epoch=epoch,
     )
     if resume:
         course.resume(learner)
+    if stored is not None:
+        check_store(stored, model)
     if first:
         course.loggers += _loggers(out, learner.step)
     learner.after_step = course
     if learner.step < steps and not course.stopped:
-        loader = _training_loader(recipe, data, training, settings, learner.step, trainer)
+        loader, course.faces = _training_loader(
+            recipe, data, training, settings, learner.step, trainer, stored
+        )
         with line, _quiet():
             try:
                 trainer.fit(learner, loader)
@@ -134,7 +144,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
                     logger.finalize("finished")  # or its threads would outlive the run
     if not first:
         return out
-    _finish(out, recipe, learner, course, judge, training, validation, trainer.strategy.root_device)
+    finish(out, recipe, learner, course, judge, training, validation, trainer.strategy.root_device)
     return out
 
 
@@ -153,87 +163,23 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
         )
 
 
-def _records(data: DataSettings, origin: str) -> tuple[list[FaceRecord], list[FaceRecord]]:
-    """Return training and validation rows, having made sure that no test person is among them."""
-    if data.manifest is None:
-        raise InputError(f"{origin}: `data.manifest` is missing; override it: data.manifest=faces.parquet")
-    for name, split in (("train_split", data.train_split), ("val_split", data.val_split)):
-        if split is not None and split.strip().lower().startswith("test"):
-            raise InputError(
-                f"{origin}: data.{name} is {split!r}; test people judge the finished detector only: "
-                "nothing is learned from them, and they choose no epoch and no threshold"
-            )
-    rows = _known(Manifest.read(Path(data.manifest)).records(), data)
-    training = [r for r in rows if data.train_split is None or r.split == data.train_split]
-    validation = [] if data.val_split is None else [r for r in rows if r.split == data.val_split]
-    there = ", ".join(sorted({str(r.split) for r in rows})) or "no rows at all"
-    if not training:
-        raise InputError(
-            f"{data.manifest}: no rows of split {data.train_split!r}; there are: {there}", reason="empty"
-        )
-    if data.val_split is not None and not validation:
-        raise InputError(
-            f"{data.manifest}: no rows of split {data.val_split!r}; there are: {there}; make one with "
-            "Manifest.split, or give `data: {val_split: null}` to train without validation and calibration",
-            reason="empty",
-        )
-    for row in training + validation:
-        if row.label is None:
-            raise InputError(f"{data.manifest}: {row.path} has no label; expected 0 (real) or 1 (fake)")
-    seen = {r.path for r in training}
-    both = [r.path for r in validation if r.path in seen]
-    if both:
-        raise InputError(
-            f"{data.manifest}: {len(both)} crops are in training and validation alike, such as {both[0]}"
-        )
-    people = {(r.dataset, r.identity) for r in training if r.identity}
-    shared = sorted({str(r.identity) for r in validation if (r.dataset, r.identity) in people})
-    if shared:
-        log.warning(
-            "%d people are in training and validation alike, such as %s: validation will look too good",
-            len(shared),
-            shared[0],
-        )
-    if data.val_limit is not None and len(validation) > data.val_limit:
-        validation = [validation[i * len(validation) // data.val_limit] for i in range(data.val_limit)]
-    return training, validation
-
-
-def _known(rows: list[FaceRecord], data: DataSettings) -> list[FaceRecord]:
-    """Leave out the fakes of methods that are to stay unseen."""
-    if data.methods is None:
-        return rows
-    there = {r.method for r in rows if r.label == Label.FAKE}
-    missing = sorted(set(data.methods) - there)
-    if missing:
-        raise InputError(
-            f"{data.manifest}: no fakes of method {', '.join(missing)}; there are: "
-            f"{', '.join(sorted(map(str, there))) or 'none'}",
-            reason="unknown_method",
-        )
-    return [r for r in rows if r.label != Label.FAKE or r.method in data.methods]
-
-
-def _check_sizes(data: DataSettings, detector: Detector, origin: str) -> None:
-    """A convolutional network would take any size, and quietly learn at another one than was meant."""
-    sizes = [t.size for t in data.transforms if isinstance(t, AlignFace)]
-    if sizes and sizes[-1] != detector.image_size:
-        raise InputError(
-            f"{origin}: AlignFace makes pictures of {sizes[-1]} pixels, the backbone takes "
-            f"{detector.image_size}; give both the same"
-        )
-
-
 def _lengths(
     settings: TrainerSettings, data: DataSettings, records: Sequence[FaceRecord], world: int
 ) -> tuple[int, int]:
     """Return the optimizer steps of the run and of an epoch."""
-    epoch = max(1, data.sampler.count(records, world) // settings.accumulate)
+    epoch = settings.epoch_steps or max(1, data.sampler.count(records, world) // settings.accumulate)
     if settings.max_steps is not None:
         return settings.max_steps, epoch
     if settings.max_epochs is None:
         raise InputError("trainer: give max_epochs or max_steps")
     return settings.max_epochs * epoch, epoch
+
+
+def _rate_scale(schedule: Schedule, settings: TrainerSettings, data: DataSettings, world: int) -> float:
+    """Return what the learning rate is multiplied by: the faces of a step over those it is meant for."""
+    if schedule.batch is None:
+        return 1.0
+    return data.sampler.batch_size * settings.accumulate * world / schedule.batch
 
 
 def _trainer(settings: TrainerSettings, out: Path) -> Trainer:
@@ -274,11 +220,12 @@ def _training_loader(
     settings: TrainerSettings,
     step: int,
     trainer: Trainer,
-) -> Any:
+    stored: ResidualStore | None,
+) -> tuple[Any, FaceDataset]:
     synthesise = getattr(data.sampler, "synthesise", None)
     faces = FaceDataset(records, data.transforms, seed=recipe.seed, training=True, synthesise=synthesise)
     named = all(r.method for r in records if r.label == Label.FAKE)  # what needs names has asked for them
-    methods = forgery_methods(records, _made(data)) if named else None
+    methods = forgery_methods(records, made(data)) if named else None
     stream = BatchStream(
         data.sampler,
         records,
@@ -287,82 +234,18 @@ def _training_loader(
         rank=trainer.global_rank,
         world=trainer.world_size,
     )
-    return make_loader(FaceBatches(faces, methods), stream, workers=_workers(data))
-
-
-def _made(data: DataSettings) -> list[str]:
-    """Return the methods of the fakes that are made while training."""
-    synthesise = getattr(data.sampler, "synthesise", None)
-    return [] if synthesise is None else [synthesise.method]
-
-
-def _workers(data: DataSettings) -> int:
-    return min(os.cpu_count() or 1, 8) if data.workers is None else data.workers
+    # What is random in training was never stored.
+    same = synthesise is None and fixed(data.transforms)
+    if stored is not None and not same:
+        log.info("residuals are read from %s in validation only: training alters the pictures", stored.folder)
+    batches = FaceBatches(faces, methods, residuals=stored if same else None)
+    return make_loader(batches, stream, workers=worker_count(data)), faces
 
 
 def _without_traceback(error: InputError) -> InputError:
     """Bring back the one line of an error that a worker process handed over with its whole traceback."""
     name = f"{InputError.__module__}.{InputError.__name__}: "
     return InputError(str(error).rpartition(name)[2].strip(), reason=error.reason)
-
-
-def _finish(
-    out: Path,
-    recipe: Recipe,
-    learner: Learner,
-    course: Course,
-    judge: Judge | None,
-    training: list[FaceRecord],
-    validation: list[FaceRecord],
-    device: torch.device,
-) -> None:
-    """Choose the weights, calibrate, and write what is left of the run folder."""
-    detector = copy.deepcopy(learner.final).cpu()
-    assert isinstance(detector, Detector)
-    best = learner.settings.keep == "best" and (out / BEST).is_file()
-    if best:
-        detector.load_state_dict(load_file(out / BEST))
-    step = course.best_step if best else learner.step
-    metrics: dict[str, Any] = {"step": step, "steps": learner.step, "stopped_early": course.stopped}
-    calibration = Calibration.uncalibrated()
-    if judge is not None:
-        scores = judge.scores(detector)
-        made = " and fakes made of it" if judge.made else ""
-        metrics |= {**scores.metrics(), "history": course.history}
-        metrics["protocol"] = (
-            f"{scores.score.size} faces of split {recipe.settings['data']['val_split']!r}{made}"
-        )
-        if len(set(scores.label.tolist())) == 2:
-            calibration = Calibration.fit(
-                scores.score,
-                scores.label,
-                [f"{r.dataset}/{r.identity}" if r.identity else None for r in scores.records],
-                [f"{r.dataset}/{r.video or r.path}" for r in scores.records],
-                made_from=metrics["protocol"],
-            )
-    concepts, data = None, recipe.data()
-    if learner.settings.concepts != "none":
-        concepts = describe_concepts(
-            detector,
-            data,
-            training,
-            device=device,
-            workers=_workers(data),
-            pictures=learner.settings.concepts == "pictures",
-        )
-    facts = {"train": describe_data(training), "val": describe_data(validation)}
-    card = write_card(out.resolve().name, recipe, facts, metrics, calibration)
-    save_run(
-        out,
-        detector,
-        recipe,
-        calibration=calibration,
-        metrics=metrics,
-        card=card,
-        data=facts,
-        graph=recipe.trainer().graph,
-        concepts=concepts,
-    )
 
 
 @contextmanager

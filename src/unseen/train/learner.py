@@ -67,6 +67,17 @@ def settled(model: nn.Module) -> Iterator[None]:
         memory.settle()
 
 
+def _parameters(model: nn.Module, decay_all: bool) -> Any:
+    """Return what is learned, as one group or with the vectors in a group without weight decay."""
+    learned = [p for p in model.parameters() if p.requires_grad]
+    if decay_all:
+        return learned
+    return [
+        {"params": [p for p in learned if p.ndim > 1]},
+        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
 class Learner(LightningModule):
     """Sums the terms of a model's losses and steps its optimizer.
 
@@ -77,6 +88,7 @@ class Learner(LightningModule):
         settings: Accumulation, clipping, SAM, moving average.
         steps: Optimizer steps of the whole run, for the schedule.
         seed: See the module.
+        scale: What the optimizer's rate is multiplied by.
         after_step: Called with the learner and the step's numbers, each of them a float.
     """
 
@@ -89,6 +101,7 @@ class Learner(LightningModule):
         settings: TrainerSettings,
         steps: int,
         seed: int = 0,
+        scale: float = 1.0,
         after_step: AfterStep | None = None,
     ) -> None:
         super().__init__()
@@ -98,8 +111,8 @@ class Learner(LightningModule):
         self.steps, self.seed = steps, seed
         self.after_step = after_step
         self.step = 0  # optimizer steps done, those before a resume included
-        self.optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad])
-        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.optimizer = make_optimizer(_parameters(model, settings.decay_all))
+        self.rates = [scale * float(group["lr"]) for group in self.optimizer.param_groups]
         self.average: nn.Module | None = None
         if settings.ema is not None:
             self.average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -155,6 +168,8 @@ class Learner(LightningModule):
         if self.settings.clip is not None:
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
             numbers["gradient_norm"] = self._finite_norm(norm)
+        if self.settings.clip_value is not None:
+            nn.utils.clip_grad_value_(self.model.parameters(), self.settings.clip_value)
         # Lightning's own wrapper: it counts steps, which is how the trainer knows when to stop.
         wrapped: Any = self.optimizers()
         wrapped.step()

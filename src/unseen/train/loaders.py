@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from unseen.data.dataset import FaceDataset, collate, start_worker
+from unseen.data.residuals import ResidualStore
 from unseen.data.samplers import Draw, Sampler
 from unseen.types import FaceBatch, FaceRecord, InputError, Label
 
@@ -58,22 +59,35 @@ class FaceBatches(Dataset[FaceBatch | None]):
     Args:
         faces: Reads and transforms single faces.
         methods: Names of forgery methods, in the order of `FaceBatch.domain`.
+        residuals: Where the residual of each picture lies.
     """
 
-    def __init__(self, faces: FaceDataset, methods: Sequence[str] | None = None) -> None:
-        self.faces, self.methods = faces, methods
+    def __init__(
+        self,
+        faces: FaceDataset,
+        methods: Sequence[str] | None = None,
+        *,
+        residuals: ResidualStore | None = None,
+    ) -> None:
+        self.faces, self.methods, self.residuals = faces, methods, residuals
 
     def __getitem__(self, draws: Sequence[Draw]) -> FaceBatch | None:
         """Return the batch of these draws; None if, outside training, no face of it can be used."""
         if self.faces.training:
-            return collate([self.faces[draw] for draw in draws], methods=self.methods)
+            return self._with_residuals(collate([self.faces[d] for d in draws], methods=self.methods))
         items = []
         for draw in draws:
             try:
                 items.append(self.faces[draw])
             except InputError as error:
                 log.warning("left out of the validation: %s", error)
-        return collate(items) if items else None
+        return self._with_residuals(collate(items)) if items else None
+
+    def _with_residuals(self, batch: FaceBatch) -> FaceBatch:
+        if self.residuals is not None:
+            found = self.residuals.of(batch.image.numpy(), [record.path for record in batch.records])
+            batch.residual = torch.from_numpy(found)
+        return batch
 
 
 def make_loader(

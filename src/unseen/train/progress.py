@@ -67,5 +67,6 @@ class TrainingProgress:
     def validated(self, step: int, numbers: Mapping[str, float]) -> None:
         """Show a validation, and keep its time out of the rate."""
         log.info("step %d: %s", step, ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()))
-        self._note = f" AUC {numbers['val_auc']:.4f}" if "val_auc" in numbers else ""
+        shown = {"val_auc": "AUC", "val_error": "error"}
+        self._note = "".join(f" {text} {numbers[key]:.4f}" for key, text in shown.items() if key in numbers)
         self._since, self._images = None, 0

@@ -199,7 +199,7 @@ def _score(trial: Trial, recipe: Recipe, out: Path) -> None:
         records += [replace(r, split=MEASURED) for r in rows]
     partial = out.with_name(f"partial_{out.name}")
     score_records(
-        run.detector,
+        run.model,
         records,
         run.transforms,
         out=partial,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unseen.data.dataset import FaceDataset
+from unseen.data.residuals import ResidualStore
 from unseen.evaluate.metrics import auc
 from unseen.models.detector import Detector
+from unseen.models.inpainter import FaceInpainter
 from unseen.recipe import DataSettings, TrainerSettings
 from unseen.train.loaders import FaceBatches, make_loader, validation_draws
 from unseen.types import FaceBatch, FaceRecord, InputError, Label
 
-__all__ = ["Judge", "ValidationScores", "score_validation"]
+__all__ = ["Judge", "PaintingJudge", "ValidationScores", "score_validation"]
 
 SEED = 0  # the same validation fakes in every run, so that runs can be compared
 
@@ -85,7 +87,7 @@ def score_validation(
         if channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-            score = detector(image).score
+            score = detector.output(replace(there, image=image)).score
         scores.append(score.double().cpu())
         labels.append(batch.label)
         records += batch.records
@@ -103,16 +105,31 @@ class Judge:
         records: The rows.
         settings: Precision and memory layout, as in training.
         workers: Processes that read pictures.
+        residuals: Where the residual of each picture lies, for a `ResidualBackbone`.
     """
 
+    best_by, lowest = "val_auc", False
+
     def __init__(
-        self, data: DataSettings, records: list[FaceRecord], settings: TrainerSettings, *, workers: int
+        self,
+        data: DataSettings,
+        records: list[FaceRecord],
+        settings: TrainerSettings,
+        *,
+        workers: int,
+        residuals: ResidualStore | None = None,
     ) -> None:
         synthesise = getattr(data.sampler, "synthesise", None)
         self.made = synthesise is not None and not any(r.label == Label.FAKE for r in records)
         faces = FaceDataset(records, data.transforms, seed=SEED, training=False, synthesise=synthesise)
         draws = validation_draws(records, batch_size=data.val_batch, synthesise=self.made)
-        self._loader = make_loader(FaceBatches(faces), draws, workers=workers)
+        if self.made and residuals is not None:
+            raise InputError(
+                "data.residuals: the fakes of this validation are made as it goes, and nothing of them was "
+                "stored; leave the key out, or validate on stored fakes"
+            )
+        batches = FaceBatches(faces, residuals=residuals)
+        self._loader = make_loader(batches, draws, workers=workers)
         self._settings = settings
 
     def scores(self, model: nn.Module) -> ValidationScores:
@@ -134,3 +151,53 @@ class Judge:
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """Return the numbers of a validation."""
         return self.scores(model).metrics()
+
+
+class PaintingJudge:
+    """Says how well an inpainter paints people it has not seen: every block of each real face of the rows.
+
+    Args:
+        data: Transforms and batch size.
+        records: The rows; fakes among them are left out.
+        settings: Precision, as in training.
+        workers: Processes that read pictures.
+
+    Raises:
+        InputError: No row is real.
+    """
+
+    best_by, lowest = "val_error", True
+
+    def __init__(
+        self, data: DataSettings, records: list[FaceRecord], settings: TrainerSettings, *, workers: int
+    ) -> None:
+        reals = [record for record in records if record.label == Label.REAL]
+        if not reals:
+            raise InputError(
+                f"none of {len(records)} validation rows is real, and an inpainter is judged by real faces",
+                reason="one_class",
+            )
+        faces = FaceDataset(reals, data.transforms, seed=SEED, training=False)
+        draws = validation_draws(reals, batch_size=data.val_batch, synthesise=False)
+        self._loader = make_loader(FaceBatches(faces), draws, workers=workers)
+        self._precision = settings.precision
+        self.faces = len(reals)
+
+    @torch.inference_mode()
+    def metrics(self, model: nn.Module) -> dict[str, float]:
+        """Return the mean square error of repainted pixels in [0, 1], and the same in decibels."""
+        assert isinstance(model, FaceInpainter)
+        was_training, device = model.training, next(model.parameters()).device
+        model.eval()
+        errors: list[torch.Tensor] = []
+        for batch in self._loader:
+            if batch is not None:
+                with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bf16-mixed"):
+                    errors.append(model.errors(batch.to(device).image).double().cpu())
+        model.train(was_training)
+        if not errors:
+            raise InputError(
+                "no face of the validation split can be used; see the warnings above", reason="empty"
+            )
+        error = float(torch.cat(errors).mean())
+        return {"val_error": error, "val_psnr": -10 * float(np.log10(error))}

@@ -1,0 +1,123 @@
+"""The end of a training: which weights are kept, what they are worth, and the run folder."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from unseen.checkpoint import save_run
+from unseen.evaluate.calibration import Calibration
+from unseen.models.detector import Detector
+from unseen.models.inpainter import FaceInpainter
+from unseen.recipe import Recipe
+from unseen.train.card import describe_data, write_card, write_inpainter_card
+from unseen.train.concepts import describe_concepts
+from unseen.train.course import BEST, Course
+from unseen.train.learner import Learner
+from unseen.train.rows import worker_count
+from unseen.train.validation import Judge, PaintingJudge
+from unseen.types import FaceRecord
+
+__all__ = ["finish"]
+
+
+def finish(
+    out: Path,
+    recipe: Recipe,
+    learner: Learner,
+    course: Course,
+    judge: Judge | PaintingJudge | None,
+    training: list[FaceRecord],
+    validation: list[FaceRecord],
+    device: torch.device,
+) -> None:
+    """Choose the weights, measure and calibrate them, and write what is left of the run folder."""
+    model = copy.deepcopy(learner.final).cpu()
+    best = learner.settings.keep == "best" and (out / BEST).is_file()
+    if best:
+        model.load_state_dict(load_file(out / BEST))
+    metrics = {
+        "step": course.best_step if best else learner.step,
+        "steps": learner.step,
+        "stopped_early": course.stopped,
+    }
+    facts = {"train": describe_data(training), "val": describe_data(validation)}
+    if isinstance(model, FaceInpainter):
+        assert not isinstance(judge, Judge)
+        _finish_inpainter(out, recipe, model, course, judge, metrics, facts)
+        return
+    assert isinstance(model, Detector) and not isinstance(judge, PaintingJudge)
+    _finish_detector(out, recipe, model, course, judge, metrics, facts, training, device)
+
+
+def _finish_detector(
+    out: Path,
+    recipe: Recipe,
+    detector: Detector,
+    course: Course,
+    judge: Judge | None,
+    metrics: dict[str, Any],
+    facts: dict[str, Any],
+    training: list[FaceRecord],
+    device: torch.device,
+) -> None:
+    settings, data = recipe.trainer(), recipe.data()
+    calibration = Calibration.uncalibrated()
+    if judge is not None:
+        scores = judge.scores(detector)
+        made = " and fakes made of it" if judge.made else ""
+        metrics |= {**scores.metrics(), "history": course.history}
+        metrics["protocol"] = (
+            f"{scores.score.size} faces of split {recipe.settings['data']['val_split']!r}{made}"
+        )
+        if len(set(scores.label.tolist())) == 2:
+            calibration = Calibration.fit(
+                scores.score,
+                scores.label,
+                [f"{r.dataset}/{r.identity}" if r.identity else None for r in scores.records],
+                [f"{r.dataset}/{r.video or r.path}" for r in scores.records],
+                made_from=metrics["protocol"],
+            )
+    concepts = None
+    if settings.concepts != "none":
+        concepts = describe_concepts(
+            detector,
+            data,
+            training,
+            device=device,
+            workers=worker_count(data),
+            pictures=settings.concepts == "pictures",
+        )
+    card = write_card(out.resolve().name, recipe, facts, metrics, calibration)
+    save_run(
+        out,
+        detector,
+        recipe,
+        calibration=calibration,
+        metrics=metrics,
+        card=card,
+        data=facts,
+        graph=settings.graph,
+        concepts=concepts,
+    )
+
+
+def _finish_inpainter(
+    out: Path,
+    recipe: Recipe,
+    inpainter: FaceInpainter,
+    course: Course,
+    judge: PaintingJudge | None,
+    metrics: dict[str, Any],
+    facts: dict[str, Any],
+) -> None:
+    if judge is not None:
+        metrics |= {**judge.metrics(inpainter), "history": course.history}
+        metrics["protocol"] = f"{judge.faces} real faces of split {recipe.settings['data']['val_split']!r}"
+    metrics |= {"faces": int(inpainter.seen), "digest": inpainter.digest()}
+    card = write_inpainter_card(out.resolve().name, recipe, facts, metrics)
+    save_run(out, inpainter, recipe, metrics=metrics, card=card, data=facts)

@@ -1,0 +1,125 @@
+"""Which rows of the manifest are learned from and which are validated on, and what is wrong with them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from unseen.data.manifest import Manifest
+from unseen.data.residuals import ResidualStore
+from unseen.data.transforms import AlignFace, Transform
+from unseen.methods.rffr import ResidualBackbone
+from unseen.recipe import DataSettings
+from unseen.types import FaceRecord, InputError, Label
+
+__all__ = ["check_sizes", "check_store", "fixed", "made", "read_rows", "worker_count"]
+
+log = logging.getLogger("unseen.train")
+
+
+def read_rows(data: DataSettings, origin: str) -> tuple[list[FaceRecord], list[FaceRecord]]:
+    """Return training and validation rows, having made sure that no test person is among them."""
+    if data.manifest is None:
+        raise InputError(f"{origin}: `data.manifest` is missing; override it: data.manifest=faces.parquet")
+    for name, split in (("train_split", data.train_split), ("val_split", data.val_split)):
+        if split is not None and split.strip().lower().startswith("test"):
+            raise InputError(
+                f"{origin}: data.{name} is {split!r}; test people judge the finished detector only: "
+                "nothing is learned from them, and they choose no epoch and no threshold"
+            )
+    rows = _known(Manifest.read(Path(data.manifest)).records(), data)
+    training = [r for r in rows if data.train_split is None or r.split == data.train_split]
+    validation = [] if data.val_split is None else [r for r in rows if r.split == data.val_split]
+    there = ", ".join(sorted({str(r.split) for r in rows})) or "no rows at all"
+    if not training:
+        raise InputError(
+            f"{data.manifest}: no rows of split {data.train_split!r}; there are: {there}", reason="empty"
+        )
+    if data.val_split is not None and not validation:
+        raise InputError(
+            f"{data.manifest}: no rows of split {data.val_split!r}; there are: {there}; make one with "
+            "Manifest.split, or give `data: {val_split: null}` to train without validation and calibration",
+            reason="empty",
+        )
+    for row in training + validation:
+        if row.label is None:
+            raise InputError(f"{data.manifest}: {row.path} has no label; expected 0 (real) or 1 (fake)")
+    seen = {r.path for r in training}
+    both = [r.path for r in validation if r.path in seen]
+    if both:
+        raise InputError(
+            f"{data.manifest}: {len(both)} crops are in training and validation alike, such as {both[0]}"
+        )
+    people = {(r.dataset, r.identity) for r in training if r.identity}
+    shared = sorted({str(r.identity) for r in validation if (r.dataset, r.identity) in people})
+    if shared:
+        log.warning(
+            "%d people are in training and validation alike, such as %s: validation will look too good",
+            len(shared),
+            shared[0],
+        )
+    if data.val_limit is not None and len(validation) > data.val_limit:
+        validation = [validation[i * len(validation) // data.val_limit] for i in range(data.val_limit)]
+    return training, validation
+
+
+def _known(rows: list[FaceRecord], data: DataSettings) -> list[FaceRecord]:
+    """Leave out the fakes of methods that are to stay unseen."""
+    if data.methods is None:
+        return rows
+    there = {r.method for r in rows if r.label == Label.FAKE}
+    missing = sorted(set(data.methods) - there)
+    if missing:
+        raise InputError(
+            f"{data.manifest}: no fakes of method {', '.join(missing)}; there are: "
+            f"{', '.join(sorted(map(str, there))) or 'none'}",
+            reason="unknown_method",
+        )
+    return [r for r in rows if r.label != Label.FAKE or r.method in data.methods]
+
+
+def check_sizes(data: DataSettings, size: int, origin: str) -> None:
+    """A convolutional network would take any size, and quietly learn at another one than was meant."""
+    sizes = [t.size for t in data.transforms if isinstance(t, AlignFace)]
+    if sizes and sizes[-1] != size:
+        raise InputError(
+            f"{origin}: AlignFace makes pictures of {sizes[-1]} pixels, the network takes "
+            f"{size}; give both the same"
+        )
+
+
+def made(data: DataSettings) -> list[str]:
+    """Return the methods of the fakes that are made while training."""
+    synthesise = getattr(data.sampler, "synthesise", None)
+    return [] if synthesise is None else [synthesise.method]
+
+
+def worker_count(data: DataSettings) -> int:
+    """Return how many processes read pictures."""
+    return min(os.cpu_count() or 1, 8) if data.workers is None else data.workers
+
+
+def fixed(transforms: Sequence[Transform]) -> bool:
+    """Say whether training sees the very pictures that validation would: nothing is drawn."""
+    return all(
+        not (t.margins or t.shift or t.zoom or t.rotation) if isinstance(t, AlignFace) else not t.augment
+        for t in transforms
+    )
+
+
+def check_store(stored: ResidualStore, model: nn.Module) -> None:
+    """Refuse residuals that the model would not have made itself.
+
+    Raises:
+        InputError: They were made by another inpainter or otherwise, or the model has no use for any.
+    """
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, ResidualBackbone) or backbone.residual_branch is None:
+        raise InputError(f"data.residuals: {stored.folder}: this recipe's network looks at no residual")
+    if backbone.residual == "high_pass":
+        raise InputError("data.residuals: a filter's residual is cheap and is not stored; leave the key out")
+    stored.check(backbone.recipe_of_residuals())
