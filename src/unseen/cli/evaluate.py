@@ -83,7 +83,7 @@ def _score(known: argparse.Namespace) -> ScoreTable:
     }
     with watch("scoring", "images") as report:
         return score_records(
-            run.detector,
+            run.model,
             records,
             run.transforms,
             out=known.out or Path(f"scores_{known.split}.parquet"),
