@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from unseen import __version__
-from unseen.cli import detect, evaluate, forge, prepare, sweep, train
+from unseen.cli import detect, evaluate, forge, prepare, residuals, sweep, train
 from unseen.cli.codes import INTERRUPTED, OK, USAGE
 from unseen.types import InputError
 
