@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"unseen {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    for verb in (detect, prepare, forge, train, sweep, evaluate):
+    for verb in (detect, prepare, residuals, forge, train, sweep, evaluate):
         verb.add(verbs)
     words = list(sys.argv[1:] if arguments is None else arguments)
     if (pair := " ".join(words[:2])) in verbs.choices:  # a verb of two words, such as `prepare residuals`
