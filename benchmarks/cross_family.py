@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--keep", action="store_true", help="keep weights, not only scores")
     known = parser.parse_args()
     shape = {"size": known.size, "batch": known.batch, "steps": known.steps}
     methods = None if known.study == "families" else known.train_on
@@ -105,7 +106,7 @@ def main() -> None:
         seeds=known.seeds,
         measured=[(known.bench, "test"), *extra],
         jobs=known.jobs,
-        keep=False,
+        keep=known.keep,
         report=lambda done, total: print(
             f"{done}/{total} after {time.perf_counter() - start:.0f} s", flush=True
         ),
