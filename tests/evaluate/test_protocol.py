@@ -28,14 +28,8 @@ from unseen.types import FaceRecord, InputError, Label
 __all__ = ["faces_file", "tiny"]
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-# Recipes that other issues bring; each line goes with its issue.
-TO_COME = {
-    *("baseline_effb3", "baseline_resnet34", "caddm_effb3", "caddm_effb4"),  # issue 5
-    *("caddm_resnet34", "caddm_sbi_resnet34", "caddm_xception"),
-    *("baseline_f3net", "baseline_vgg19", "prle_effb4", "prle_f3net"),  # issue 7
-    *("prle_resnet50", "prle_vgg19", "prle_xception"),
-    *("rffr", "rffr_sbi"),  # issue 8
-}
+# Recipes that another issue brings.
+TO_COME = {"rffr", "rffr_sbi"}  # issue 8
 TABLES = {
     "RealID": 5,
     "CADDM": 7,

@@ -249,7 +249,7 @@ class _Scores:
         if few:
             notes.append(
                 f"{few} of {len(videos)} videos have fewer than {protocol.frames} scored faces, "
-                f"the least {videos['frames'].min()}"
+                f"the least {min(videos['frames'].to_list())}"
             )
         return notes
 
