@@ -16,9 +16,13 @@ import pytest
 from PIL import Image
 
 from unseen.data.manifest import Manifest
+from unseen.forge.family import Portrait
 from unseen.forge.run import forge, plan
 from unseen.forge.sheet import contact_sheet, preview
 from unseen.forge.work import TRIM, ForgeRule
+from unseen.prepare.inputs import list_inputs
+from unseen.prepare.run import prepare
+from unseen.prepare.work import CropRule
 from unseen.types import InputError, Label
 
 FAMILIES = ("swap", "sbi")
@@ -83,6 +87,25 @@ def test_no_person_is_in_two_splits_not_even_as_donor(bench: Path) -> None:
     assert (rows.drop_nulls("donor")["donor"] != rows.drop_nulls("donor")["identity"]).all()
     assert set(rows["split"]) == {"train", "val", "test"}
     assert rows.group_by("split").agg(pl.col("identity").n_unique())["identity"].min() >= 2
+
+
+def test_a_list_says_whose_photographs_they_are(people: list[Portrait], tmp_path: Path) -> None:
+    """The way of docs/forge.md from a folder of photographs to a bench: list, prepare, forge."""
+    lines = ["path,label,identity"]
+    for number, portrait in enumerate(people[:3]):
+        for shot in range(2):
+            path = tmp_path / "photographs" / f"{number}_{shot}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(portrait.image[:, shot:]).save(path, quality=97)
+            lines.append(f"photographs/{path.name},real,volunteer:{number:03}")
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    crops = prepare(list_inputs([tmp_path / "list.csv"]), tmp_path / "crops", rule=CropRule(), workers=1)
+    made = forge(crops.manifest, tmp_path / "bench", families=("sbi",), workers=1)
+    assert made.kept["real"] == 6 and sum(made.people.values()) == 3
+    rows = kept(tmp_path / "bench")
+    assert set(rows["identity"]) == {"volunteer:000", "volunteer:001", "volunteer:002"}
+    folders = {Path(path).parent.name for path in rows["path"]}  # no colon, which some file systems refuse
+    assert len(folders) == 3 and not any(":" in name for name in folders)
 
 
 @pytest.mark.slow

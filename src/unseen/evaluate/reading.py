@@ -21,21 +21,15 @@ from pathlib import Path
 
 import polars as pl
 
+from unseen.data.columns import SCHEMA
 from unseen.types import InputError
 
 __all__ = ["COLUMNS", "SCORED", "check", "read_scores", "tidy"]
 
 SCORED = "scored"
+_FACTS = ("path", "dataset", "video", "frame", "time", "method", "split", "identity", "label")
 COLUMNS: dict[str, pl.DataType] = {
-    "path": pl.String(),
-    "dataset": pl.String(),
-    "video": pl.String(),
-    "frame": pl.Int64(),
-    "time": pl.Float64(),
-    "method": pl.String(),
-    "split": pl.String(),
-    "identity": pl.String(),
-    "label": pl.Int8(),
+    **{name: SCHEMA[name] for name in _FACTS},
     "score": pl.Float64(),
     "status": pl.String(),
     "reason": pl.String(),

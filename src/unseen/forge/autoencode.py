@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.forge.family import Forged, Portrait, Unforgeable, check_portrait, eye_distance
+from unseen.forge.family import Forged, Portrait, Unforgeable, check_portrait, draw, eye_distance
 from unseen.forge.patch import cut_patch, paste_patch, patch_matrix, read_weights
 from unseen.forge.shape import move, outline
 from unseen.forge.warp import face_window, soft_inside
@@ -158,10 +158,7 @@ class Autoencode:
             group = self._groups[-1]
             del self._groups[:-64]  # pairs come once or twice; a group of them all would not fit in memory
         people, network = group
-        drawn = {
-            name: round(float(rng.uniform(*getattr(self, name))), 4)
-            for name in ("height", "feather", "color")
-        }
+        drawn = draw(rng, height=self.height, feather=self.feather, color=self.color)
         matrix = self._matrix(target)
         patch = swap_face(
             network, cut_patch(target.image, matrix, (self.size, self.size)), people.index(donor.identity)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unseen.types import LANDMARKS, InputError
 
-__all__ = ["Family", "Forged", "Learner", "Portrait", "Unforgeable", "check_portrait", "eye_distance"]
+__all__ = ["Family", "Forged", "Learner", "Portrait", "Unforgeable", "check_portrait", "draw", "eye_distance"]
 
 LEAST_EYES = 16.0  # pixels between the eyes below which a forgery is a smear
 
@@ -98,6 +98,15 @@ class Learner(Family, Protocol):
     def load(self, path: Path) -> None:
         """Read what `save` kept."""
         ...
+
+
+def draw(rng: np.random.Generator, **ranges: tuple[float, float]) -> dict[str, float]:
+    """Draw each strength uniformly between its least and its most, to the four digits that a manifest keeps.
+
+    >>> draw(np.random.default_rng(0), height=(0.25, 0.25), feather=(0.0, 1.0))
+    {'height': 0.25, 'feather': 0.2698}
+    """
+    return {name: round(float(rng.uniform(*ends)), 4) for name, ends in ranges.items()}
 
 
 def eye_distance(landmarks: NDArray[np.floating]) -> float:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.forge.family import Forged, Portrait
+from unseen.forge.family import Forged, Portrait, draw
 from unseen.forge.swap import fit_donor
 
 __all__ = ["Poisson", "clone", "membrane"]
@@ -38,9 +38,7 @@ class Poisson:
 
     def __call__(self, target: Portrait, donor: Portrait | None, rng: np.random.Generator) -> Forged:
         """Forge one picture."""
-        drawn = {
-            name: round(float(rng.uniform(*getattr(self, name))), 4) for name in ("height", "erode", "color")
-        }
+        drawn = draw(rng, height=self.height, erode=self.erode, color=self.color)
         fitted = fit_donor(target, donor, feather=0.02, light=0.0, **drawn)
         inside = (fitted.alpha > 0.5).astype(np.float32)
         inside[:2], inside[-2:], inside[:, :2], inside[:, -2:] = 0, 0, 0, 0

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.forge.family import Forged, Portrait, check_portrait, eye_distance
+from unseen.forge.family import Forged, Portrait, check_portrait, draw, eye_distance
 from unseen.forge.patch import cut_patch, paste_patch, patch_matrix, read_weights
 from unseen.forge.shape import outline
 from unseen.forge.warp import face_window, soft_inside
@@ -61,10 +61,14 @@ class Restore:
     def __call__(self, target: Portrait, donor: Portrait | None, rng: np.random.Generator) -> Forged:
         """Forge one picture; a donor is not looked at."""
         check_portrait(target)
-        drawn = {
-            name: round(float(rng.uniform(*getattr(self, name))), 4)
-            for name in ("scale", "strength", "grid", "height", "feather")
-        }
+        drawn = draw(
+            rng,
+            scale=self.scale,
+            strength=self.strength,
+            grid=self.grid,
+            height=self.height,
+            feather=self.feather,
+        )
         unit = eye_distance(target.landmarks)
         side = int(np.clip(round(REACH * unit * drawn["scale"] / 16) * 16, 64, 512))
         matrix = patch_matrix(target.landmarks, (side, side), MIDDLE, REACH)

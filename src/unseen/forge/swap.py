@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unseen.data.blend import alpha_blend
 from unseen.forge.color import match_colors
-from unseen.forge.family import Forged, Portrait, Unforgeable, check_portrait, eye_distance
+from unseen.forge.family import Forged, Portrait, Unforgeable, check_portrait, draw, eye_distance
 from unseen.forge.shape import mouth_opening, outline, turn
 from unseen.forge.warp import (
     Window,
@@ -72,10 +72,14 @@ class Swap:
 
     def __call__(self, target: Portrait, donor: Portrait | None, rng: np.random.Generator) -> Forged:
         """Forge one picture."""
-        drawn = {
-            name: round(float(rng.uniform(*getattr(self, name))), 4)
-            for name in ("height", "erode", "feather", "color", "light")
-        }
+        drawn = draw(
+            rng,
+            height=self.height,
+            erode=self.erode,
+            feather=self.feather,
+            color=self.color,
+            light=self.light,
+        )
         fitted = fit_donor(target, donor, **drawn)
         image = target.image.copy()
         window = fitted.window

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.forge.family import Forged, Portrait, check_portrait, eye_distance
+from unseen.forge.family import Forged, Portrait, check_portrait, draw, eye_distance
 from unseen.forge.patch import cut_patch, paste_patch, patch_matrix
 from unseen.forge.warp import face_window, soft_inside
 
@@ -54,9 +54,7 @@ class Texture:
     def __call__(self, target: Portrait, donor: Portrait | None, rng: np.random.Generator) -> Forged:
         """Forge one picture; a donor is not looked at."""
         check_portrait(target)
-        drawn = {
-            name: round(float(rng.uniform(*getattr(self, name))), 4) for name in ("smile", "rim", "feather")
-        }
+        drawn = draw(rng, smile=self.smile, rim=self.rim, feather=self.feather)
         words = int(rng.integers(self.words[0], self.words[1] + 1))
         unit = eye_distance(target.landmarks)
         matrix = patch_matrix(target.landmarks, MOUTH_SIZE, MOUTH_MIDDLE, MOUTH_REACH)
