@@ -1,7 +1,7 @@
 """A file must not tell by its codec whether it is forged: only by what it shows.
 
 What a codec leaves: headers, tables, the picture's size in pixels, the 8 x 8 grid, and how many bytes a pixel
-costs. Bytes also count detail, and two families paint a face with little of it, so that a smaller file is what
+costs. Bytes also count detail, and two families paint a face with little of it, so a smaller file is what
 these forgeries look like, not how they were saved. So every family is measured where nothing was forged, with
 the same region blanked in the forged picture and in its source. docs/decisions.md has the numbers.
 """
