@@ -111,6 +111,7 @@ def test_numbers_by_hand() -> None:
     # threshold: just above the highest of two validation reals, .5
     assert found["frame", "reals", "a", "false_alarms"] == 0.5
     assert found["frame", "reals", "b", "false_alarms"] == 0.75
+    assert found["frame", "mean", "caught", "caught"] == 0.5
     assert np.isclose(found["video", "mean", "all methods", "auc"], 0.75)
 
 

@@ -214,7 +214,9 @@ def measure_trial(scores: ScoreTable, variant: str, seed: int) -> list[dict[str,
     * group `method`: AUC and EER of a forgery method's fakes against the reals of the data sets it is in;
     * group `mean`: the mean of the methods' AUC;
     * group `reals`: for a data set, the share of its reals at or above the threshold that lets 1 % of the
-      validation reals through (`false_alarms`); with few validation reals that is the highest of them.
+      validation reals through (`false_alarms`); with few validation reals that is the highest of them;
+    * group `mean`, metric `caught`: the share of fakes at or above that threshold, mean over methods, without
+      which a rate of false alarms says nothing.
 
     Args:
         scores: Validation reals, of split `validation`, which only set the threshold, and the faces judged,
@@ -228,6 +230,8 @@ def measure_trial(scores: ScoreTable, variant: str, seed: int) -> list[dict[str,
         limit = scores.where(split=VALIDATION).at(level)["score"].to_numpy()
         tested = scores.where(split=MEASURED).at(level)
         numbers: list[tuple[str, str, str, float]] = []
+        threshold = threshold_at_fpr(limit, RATE)
+        caught: list[float] = []
         for (method,), fakes in sorted(tested.filter(pl.col("label") == 1).group_by("method")):
             against = tested.filter(
                 (pl.col("label") == 0) & pl.col("dataset").is_in(fakes["dataset"].unique().to_list())
@@ -236,11 +240,13 @@ def measure_trial(scores: ScoreTable, variant: str, seed: int) -> list[dict[str,
             label = [0] * len(against) + [1] * len(fakes)
             numbers.append(("method", str(method), "auc", auc(score, label)))
             numbers.append(("method", str(method), "eer", eer(score, label)))
+            caught.append(float(np.mean(fakes["score"].to_numpy() >= threshold)))
         if numbers:
             mean = sum(n[3] for n in numbers if n[2] == "auc") / sum(n[2] == "auc" for n in numbers)
             numbers.append(("mean", "all methods", "auc", mean))
         if len(limit):
-            threshold = threshold_at_fpr(limit, RATE)
+            if caught:
+                numbers.append(("mean", "caught", "caught", float(np.mean(caught))))
             for (name,), reals in sorted(tested.filter(pl.col("label") == 0).group_by("dataset")):
                 share = float(np.mean(reals["score"].to_numpy() >= threshold))
                 numbers.append(("reals", str(name), "false_alarms", share))
@@ -292,7 +298,8 @@ def to_markdown(frame: pl.DataFrame, *, level: Level = "frame") -> str:
     seeds = shown["seed"].n_unique()
     lines += [
         "",
-        f"AUC at {level} level and false alarms at the threshold of 1 % on validation reals, in percent; "
+        f"AUC at {level} level; fakes caught (mean over methods) and false alarms at the threshold of 1 % on "
+        "validation reals; all in percent, "
         f"mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''}.",
     ]
     return "\n".join(lines) + "\n"
