@@ -56,6 +56,9 @@ def test_recipe_takes_three_steps(path: Path, labelled_file: Path, tmp_path: Pat
     for transform in settings["data"]["transforms"]:
         if transform["class_path"].endswith("AlignFace"):
             transform["init_args"]["size"] = 64
+    for part in settings["detector"]["parts"]:
+        if part["class_path"].endswith("ArtifactDetector"):
+            part["init_args"]["grid"] = "adapt"  # 64 pixels make no 7 x 7
     settings["data"] |= {"manifest": str(labelled_file), "workers": 0}
     settings["data"]["sampler"]["init_args"]["batch_size"] = 4
     settings["trainer"] |= {"max_steps": 3, "accelerator": "cpu", "graph": False}

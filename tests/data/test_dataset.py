@@ -204,7 +204,8 @@ def test_source_is_read_when_asked_for_and_brought_to_size(make_records: Make, t
     cv2.imwrite(str(tmp_path / "small.png"), cv2.resize(whole, (100, 100), interpolation=cv2.INTER_AREA))
     other = FaceDataset([replace(fake, source=str(tmp_path / "small.png"))], [NeedsSource()])
     source = other.load(0).source
-    assert source is not None and np.abs(source.astype(int) - whole[..., ::-1]).mean() < 6
+    assert source is not None and source.shape == whole.shape
+    assert np.corrcoef(source.ravel(), whole[..., ::-1].ravel())[0, 1] > 0.9
     assert other.notes == {"source_resized": 1}
 
 

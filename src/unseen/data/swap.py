@@ -27,7 +27,6 @@ _Points = NDArray[np.float64]
 
 _SIDE = 224  # window sizes are given in pixels of a face crop of this side
 _AROUND = 1.2  # the face crop is the box of the landmarks, enlarged by this
-_STRANGE = 8.0  # mean grey levels between a fake and its source outside the face; codecs make less than one
 
 
 class _Box(NamedTuple):
@@ -74,6 +73,8 @@ class MultiScaleSwap(Transform):
             the face crop, or it could not honestly be called a fake.
         level: Grey levels; stronger than what compression alone changes.
         tries: How often another swap is drawn if one comes to nothing.
+        strange: A fake and its source that differ by more around the face, in mean grey levels, are not of
+            one frame (codecs make a difference of one or two; other people's portraits, of 13 and more).
     """
 
     needs = ("source", "landmarks")
@@ -93,6 +94,7 @@ class MultiScaleSwap(Transform):
         least: float = 0.01,
         level: int = 4,
         tries: int = 4,
+        strange: float = 8.0,
     ) -> None:
         for name, p in (("half", half), ("partial", partial), ("poisson", poisson), ("elastic", elastic)):
             if not 0 <= p <= 1:
@@ -106,7 +108,7 @@ class MultiScaleSwap(Transform):
         self.align, self.half, self.partial, self.faces = align, half, partial, tuple(faces)
         self.windows = [(int(height), int(width)) for height, width in windows]
         self.poisson, self.elastic, self.strength = poisson, elastic, strength
-        self.least, self.level, self.tries = least, level, tries
+        self.least, self.level, self.tries, self.strange = least, level, tries, strange
 
     def evaluating(self) -> Transform | None:
         """Return only the alignment, if it is this transform's business."""
@@ -130,7 +132,7 @@ class MultiScaleSwap(Transform):
         face = _crop(landmarks, image.shape[:2])
         made: tuple[_Image, NDArray[np.float32]] | str = "face_outside"
         if face is not None:
-            _same_picture(image, source, face, sample.record.path)
+            _same_picture(image, source, face, self.strange, sample.record.path)
             for _ in range(self.tries):
                 made = self._attempt(image, source, landmarks, face, rng)
                 if not isinstance(made, str):
@@ -244,7 +246,7 @@ def _checked(sample: FaceSample) -> tuple[_Image, _Image, _Points, list[str]]:
     return sample.image, source, points[np.isfinite(points).all(1)], notes
 
 
-def _same_picture(fake: _Image, source: _Image, face: _Box, where: str) -> None:
+def _same_picture(fake: _Image, source: _Image, face: _Box, most: float, where: str) -> None:
     """Refuse a source that shows something else: around the face the two must agree."""
     step = max(1, min(fake.shape[:2]) // 48)
     rows, columns = np.arange(0, fake.shape[0], step), np.arange(0, fake.shape[1], step)
@@ -254,11 +256,11 @@ def _same_picture(fake: _Image, source: _Image, face: _Box, where: str) -> None:
     few = cv2.absdiff(
         np.ascontiguousarray(fake[::step, ::step]), np.ascontiguousarray(source[::step, ::step])
     )
-    strange = float(np.asarray(few)[around].mean())
-    if strange > _STRANGE:
+    found = float(np.asarray(few)[around].mean())
+    if found > most:
         raise InputError(
-            f"{where}: its source shows another picture (around the face they differ by {strange:.0f} grey "
-            f"levels on average; expected under {_STRANGE:.0f}); check the manifest's `source` of this row",
+            f"{where}: its source shows another picture (around the face they differ by {found:.0f} grey "
+            f"levels on average; expected under {most:g}); check the manifest's `source` of this row",
             reason="other_source",
         )
 

@@ -30,7 +30,8 @@ def _made() -> Tensor:
             for column in range(side):
                 x, y = (column + 0.5) * step, (row + 0.5) * step
                 rows += [(x, y, short, long), (x, y, long, short)]
-    return torch.tensor(rows, dtype=torch.float64).div_(_WHOLE).float()
+    # The device is said because a network may be built on "meta", whose tensors hold no numbers.
+    return torch.tensor(rows, dtype=torch.float64, device="cpu").div_(_WHOLE).float()
 
 
 def anchors() -> Tensor:
