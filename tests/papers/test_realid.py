@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -380,12 +381,13 @@ def test_it_has_buffers_and_no_parameters() -> None:
     assert part.real.min() >= 0  # uniform on [0, 1)
 
 
-def test_a_state_dict_round_trip_goes_on_alike() -> None:
+def test_a_state_dict_round_trip_goes_on_alike(tmp_path: Path) -> None:
     for init in ("uniform", "features"):
         first = memory(init=init)
         first.losses(seen(4), faces([0, 1, 0, 1]))
         second = memory(init=init)
-        second.load_state_dict(first.state_dict())
+        save_file(first.state_dict(), tmp_path / "memory.safetensors")
+        second.load_state_dict(load_file(tmp_path / "memory.safetensors"))
         for part in (first, second):
             part.losses(seen(4, seed=1), faces([0, 1, 0, 1]))
         assert all(

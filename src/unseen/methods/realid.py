@@ -52,7 +52,9 @@ def update_prototypes(prototypes: Tensor, features: Tensor) -> Tensor:
     Shape:
         prototypes: (K, D). features: (N, D) -> (K, D).
     """
-    return _update(wide(prototypes), wide(features), None).to(prototypes.dtype)
+    if not len(features):
+        return functional.normalize(prototypes, dim=1)
+    return _update(wide(prototypes)[None], wide(features), None)[0][0].to(prototypes.dtype)
 
 
 def distinction(features: Tensor, real: Tensor, fake: Tensor, *, denominator: Denominator = "real") -> Tensor:
@@ -76,12 +78,13 @@ def distinction(features: Tensor, real: Tensor, fake: Tensor, *, denominator: De
     """
     features, real, fake = wide(features), wide(real), wide(fake)
     to_real, to_fake = features @ real.T, features @ fake.T  # (N, K)
-    mean_real, mean_fake = features @ real.mean(0), features @ fake.mean(0)  # (N,), eq. 8: not of unit length
-    above = torch.logaddexp(to_real.amax(1), mean_real)  # eq. 7, numerator; m_p1 is the nearest
+    # Eq. 8: the dot product with a mean is the mean of dot products; the mean is not of unit length.
+    mean_real, mean_fake = to_real.mean(1, keepdim=True), to_fake.mean(1, keepdim=True)  # (N, 1)
+    above = torch.logaddexp(to_real.amax(1), mean_real[:, 0])  # eq. 7, numerator; m_p1 is the nearest
     parts = {
-        "real": [to_real, mean_fake[:, None]],
-        "fake": [to_fake, mean_fake[:, None]],
-        "all": [to_real, mean_real[:, None], to_fake, mean_fake[:, None]],
+        "real": [to_real, mean_fake],
+        "fake": [to_fake, mean_fake],
+        "all": [to_real, mean_real, to_fake, mean_fake],
     }
     if denominator not in parts:
         raise InputError(f"distinction: denominator {denominator!r}; expected real, fake or all")
@@ -106,11 +109,10 @@ def diversity(features: Tensor, prototypes: Tensor, *, margin: float = 1.0) -> T
     if len(prototypes) < 2:
         raise InputError(f"diversity: {len(prototypes)} prototypes; expected at least 2")
     features, prototypes = wide(features), wide(prototypes)
-    order = by_similarity(features @ prototypes.T)  # (N, K)
+    nearest = prototypes[by_similarity(features @ prototypes.T)[:, :2]]  # (N, 2, D): m_p1 and m_p2
     # vector_norm has slope 0, not NaN, where a feature lies on its prototype.
-    first = torch.linalg.vector_norm(features - prototypes[order[:, 0]], dim=1)
-    second = torch.linalg.vector_norm(features - prototypes[order[:, 1]], dim=1)
-    return (first - second + margin).relu()
+    distance = torch.linalg.vector_norm(features[:, None] - nearest, dim=2)  # (N, 2)
+    return (distance[:, 0] - distance[:, 1] + margin).relu()
 
 
 def decision_regularizer(logits: Tensor, label: Tensor, *, beta: float = 0.5) -> Tensor:
@@ -126,30 +128,31 @@ def decision_regularizer(logits: Tensor, label: Tensor, *, beta: float = 0.5) ->
         logits: (B, 4). label: (B,) -> (B,).
     """
     chance = wide(logits).softmax(1)  # (B, 4)
-    real = label == Label.REAL
-    gap = torch.where(real, chance[:, 1] - chance[:, 3], chance[:, 0] - chance[:, 2]).abs()  # eq. 13
+    gaps = chance[:, :2] - chance[:, 2:]  # (B, 2): P0 - P2, which is for fakes, and P1 - P3
+    gap = gaps.gather(1, 1 - label[:, None])[:, 0].abs()  # eq. 13
     return torch.where(gap < 1, beta * gap.square(), gap - beta)  # eq. 14
 
 
-def _assign(prototypes: Tensor, features: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return dot products and, as a mask, the sets U_k, both (K, N); rows of weight 0 are in none."""
-    similarity = prototypes @ features.T
-    number = torch.arange(len(prototypes), device=prototypes.device)[:, None]
-    member = by_similarity(similarity, 0)[:1] == number  # eq. 2 and 4
-    return similarity, member if weight is None else member & (weight > 0)
+def _update(prototypes: Tensor, features: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Eq. 2 to 6 for M memories, without loops or shapes that depend on data: no GPU waits for the host.
 
+    Returns:
+        The new prototypes, and the sets U_k as a mask. Rows of weight 0 are in no set.
 
-def _update(prototypes: Tensor, features: Tensor, weight: Tensor | None) -> Tensor:
-    """Eq. 2 to 6 without loops or shapes that depend on data, so that no GPU ever waits for the host."""
-    if not len(features):
-        return functional.normalize(prototypes, dim=1)
-    similarity, member = _assign(prototypes, features, weight)
+    Shape:
+        prototypes: (M, K, D). features: (N, D). weight: (M, 1, N) or None -> (M, K, D), (M, K, N).
+    """
+    similarity = prototypes @ features.T  # (M, K, N)
+    number = torch.arange(prototypes.shape[1], device=prototypes.device)[:, None]
+    member = similarity.argmax(1, keepdim=True) == number  # eq. 2 and 4
+    if weight is not None:
+        member = member & (weight > 0)
     inside = similarity.masked_fill(~member, float("-inf"))
-    peak = inside.amax(1, keepdim=True)
-    share = (inside - torch.where(peak.isfinite(), peak, 0)).exp()  # (K, N), eq. 3 and 6; 0 outside the set
+    peak = inside.amax(2, keepdim=True).clamp_min(torch.finfo(inside.dtype).min)  # an empty set's is -inf
+    share = (inside - peak).exp()  # eq. 3 and 6; 0 outside the set
     if weight is not None:
         share = share * weight
-    return functional.normalize(prototypes + share @ features, dim=1)  # eq. 5
+    return functional.normalize(prototypes + share @ features, dim=2), member  # eq. 5
 
 
 # --- the memory -------------------------------------------------------------------------------------------
@@ -246,19 +249,23 @@ class RealMemory(Part):
             refuse_broken(aux, batch)
         with torch.autocast(aux.device.type, enabled=False):
             seen = self._features(aux)  # (B, D)
-            weight = torch.ones_like(seen[:, 0]) if batch.weight is None else batch.weight.to(seen.dtype)
-            counted = weight * (batch.label == Label.REAL)  # (B,), both losses are about real faces only
-            awake = (self.steps >= self.warmup_steps).to(seen.dtype)
+            counted = (batch.label == Label.REAL).to(seen.dtype)  # (B,): both losses are about real faces
+            if batch.weight is not None:
+                counted = counted * batch.weight
             apart = diversity(seen, self.real, margin=self.margin)
             drawn = distinction(seen, self.real, self.fake, denominator=self.denominator)
             total = (apart * counted).sum() if self.reduction == "sum" else weighted_mean(apart, counted)
             terms = {
-                "diversity": self.diversity_weight * awake * total,
-                "distinction": self.distinction_weight * awake * weighted_mean(drawn, counted),
+                "diversity": self.diversity_weight * total,
+                "distinction": self.distinction_weight * weighted_mean(drawn, counted),
             }
+            if self.warmup_steps:
+                awake = self.steps >= self.warmup_steps
+                terms = {name: term * awake for name, term in terms.items()}
         if self.training and self.track_running_stats and torch.is_grad_enabled():
-            label = batch.label.to(seen.dtype)
-            self._waiting.append(torch.cat([seen.detach(), label[:, None], weight[:, None]], 1))  # (B, D + 2)
+            weight = torch.ones_like(counted) if batch.weight is None else batch.weight
+            rows = [seen.detach(), batch.label[:, None], weight[:, None]]
+            self._waiting.append(torch.cat(rows, 1))  # (B, D + 2)
             if not self.waits:
                 self.settle()
         return terms
@@ -270,24 +277,34 @@ class RealMemory(Part):
             return
         rows = gather_rows(torch.cat(self._waiting))
         self._waiting = []
-        seen, label, weight = rows[:, :-2], rows[:, -2], rows[:, -1]
-        # A broken row must not spoil the memory for good, whoever finds it.
-        whole = seen.isfinite().all(1)
-        seen = torch.where(whole[:, None], seen, 0)
-        real, fake = (weight * whole * (label == kind) for kind in (Label.REAL, Label.FAKE))
+        seen = rows[:, :-2].nan_to_num(0, 0, 0)  # a broken row must not spoil it, whoever finds out
+        kinds = torch.arange(2, device=rows.device)[:, None, None]
+        weight = (rows[:, -2] == kinds) * rows[:, -1]  # (2, 1, N): of real rows, and of fake ones
         with torch.autocast(rows.device.type, enabled=False):
-            self._count(seen, real)
-            # New tensors instead of new values: backward still needs the old ones.
-            self.real = self._moved(self.real, seen, real, 0)
-            self.fake = self._moved(self.fake, seen, fake, 1)
+            old = wide(torch.stack([self.real, self.fake]))  # (2, K, D)
+            new, member = _update(old, seen, weight)
+            if self.momentum is not None:
+                new = functional.normalize(self.momentum * old + (1 - self.momentum) * new, dim=2)
+            if not self._full:
+                new = self._filled_up(old, new, seen, weight[:, 0])
+        # New tensors instead of new values: backward still needs the old ones.
+        self.real, self.fake = new.to(self.real.dtype)
+        count = member[0].sum(1)
+        total = count.sum()  # of 0 faces nothing changes
+        self.usage = self.usage.addcdiv(count - total * self.usage, total.clamp_min(1), value=0.01)
         self.steps = self.steps + 1
-        if not self._full:
-            self._full = bool((self.filled >= self.slots).all())
+
+    def _filled_up(self, old: Tensor, new: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
+        """Return what `init: features` makes of empty slots; waits for the host until there are none."""
+        held = [fill_farthest(old[i], seen, weight[i], self.filled[i]) for i in range(2)]
+        busy = (self.filled < self.slots)[:, None, None]
+        self.filled = torch.stack([filled for _, filled in held])
+        self._full = bool((self.filled >= self.slots).all())
+        return torch.where(busy, torch.stack([prototypes for prototypes, _ in held]), new)
 
     def numbers(self) -> dict[str, Tensor]:
         """Return the perplexity of `usage`: K if real prototypes are used alike, 1 after a collapse."""
-        share = self.usage.float() / self.usage.float().sum().clamp_min(1e-12)
-        return {"perplexity": (-(share * share.clamp_min(1e-12).log()).sum()).exp()}
+        return {"perplexity": torch.special.entr(self.usage / self.usage.sum()).sum().exp()}
 
     def similarity(self, aux: Tensor) -> Tensor:
         """Return the cosine of each face to each real prototype. Shape: (B, D) -> (B, K)."""
@@ -311,25 +328,6 @@ class RealMemory(Part):
     def _features(self, vector: Tensor) -> Tensor:
         vector = wide(vector)
         return functional.normalize(vector, dim=1, eps=1e-6) if self.normalize_features else vector
-
-    def _count(self, seen: Tensor, weight: Tensor) -> None:
-        _, member = _assign(wide(self.real), seen, weight)
-        count = member.sum(1).to(self.usage.dtype)  # (K,)
-        total = count.sum()
-        moved = self.usage.lerp(count / total.clamp_min(1), 0.01)  # about the last hundred batches
-        self.usage = torch.where(total > 0, moved, self.usage)
-
-    def _moved(self, prototypes: Tensor, seen: Tensor, weight: Tensor, which: int) -> Tensor:
-        old = wide(prototypes)
-        new = _update(old, seen, weight)
-        if self.momentum is not None:
-            new = functional.normalize(self.momentum * old + (1 - self.momentum) * new, dim=1)
-        if not self._full:
-            was = self.filled[which]
-            first, now = fill_farthest(old, seen, weight, was)
-            new = torch.where(was < self.slots, first, new)
-            self.filled = torch.where(torch.arange(2, device=seen.device) == which, now, self.filled)
-        return new.to(prototypes.dtype)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *known: Any) -> None:
         there = state_dict.get(f"{prefix}real")

@@ -17,7 +17,7 @@ def wide(value: Tensor) -> Tensor:
 
 
 def by_similarity(similarity: Tensor, dim: int = 1) -> Tensor:
-    """Return indices from the most similar on; ties go to the first, which argmax and topk do not promise."""
+    """Return indices from the most similar on; ties go to the first, which topk does not promise."""
     return similarity.sort(dim=dim, descending=True, stable=True).indices
 
 
