@@ -89,7 +89,8 @@ def decode(box_offsets: Tensor, anchors: Tensor) -> Tensor:
         box_offsets: (..., A, 4). anchors: (A, 4) -> (..., A, 4) xyxy.
     """
     centre = anchors[:, :2] + _VARIANCES[0] * box_offsets[..., :2] * anchors[:, 2:]
-    size = anchors[:, 2:] * (_VARIANCES[1] * box_offsets[..., 2:]).exp()
+    # An untrained network may say anything; what is 20,000 times an anchor is large enough.
+    size = anchors[:, 2:] * (_VARIANCES[1] * box_offsets[..., 2:]).clamp_max(10).exp()
     return corners(torch.cat([centre, size], -1))
 
 

