@@ -111,7 +111,7 @@ def diversity(features: Tensor, prototypes: Tensor, *, margin: float = 1.0) -> T
     features, prototypes = wide(features), wide(prototypes)
     nearest = prototypes[by_similarity(features @ prototypes.T)[:, :2]]  # (N, 2, D): m_p1 and m_p2
     # vector_norm has slope 0, not NaN, where a feature lies on its prototype.
-    distance = torch.linalg.vector_norm(features[:, None] - nearest, dim=2)  # (N, 2)
+    distance: Tensor = torch.linalg.vector_norm(features[:, None] - nearest, dim=2)  # (N, 2)
     return (distance[:, 0] - distance[:, 1] + margin).relu()
 
 
