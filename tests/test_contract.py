@@ -24,6 +24,7 @@ from unseen.types import FaceBatch, FaceRecord, FaceSample, Label
 NETS = ["test_resnet", "test_convnext", "test_mambaout", "test_vit", "test_efficientnet"]
 # What a constructor cannot do without; everything else has the paper's default.
 ARGUMENTS: dict[str, dict[str, object]] = {"AlignFace": {"size": 96}}
+ARGUMENTS["PrimaryRegionMask"] = {"regions": "nowhere"}  # samples here bring their map along
 # 96 pixels make maps of 3 x 3, where the paper's 224 make 7 x 7.
 ARGUMENTS["ArtifactDetector"] = {"grid": "adapt"}
 

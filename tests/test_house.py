@@ -19,7 +19,7 @@ FLOORS = [
     {"methods", "scale"},
     {"forge", "recipe", "export", "run_files"},
     {"checkpoint"},
-    {"train", "detect"},
+    {"train", "detect", "regions"},
     {"serve"},
     {"cli"},
     {"__main__"},

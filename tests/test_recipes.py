@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.train.faces import faces_file, tiny
 from unseen.data.manifest import Manifest
+from unseen.data.regions import RULE, SHARDS, FaceRegions, pack_shard, region_key
 from unseen.data.transforms import AlignFace
 from unseen.recipe import read_recipe
 from unseen.train.fit import train
@@ -38,6 +40,22 @@ def labelled_file(faces_file: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder / "faces.parquet"
 
 
+@pytest.fixture(scope="module")
+def regions(labelled_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Primary regions of those faces, as no zoo would make them."""
+    manifest = Manifest.read(labelled_file)
+    ranks, whole = np.arange(256, dtype=np.uint8).reshape(16, 16), (20, 20, 200, 200)
+    rows = [
+        FaceRegions(region_key(r.path, manifest.root), "", (320, 320), whole, ranks, (), np.zeros((0, 2, 3)))
+        for r in manifest
+    ]
+    folder = tmp_path_factory.mktemp("regions")
+    (folder / SHARDS).mkdir()
+    (folder / RULE).write_text("{}")
+    (folder / SHARDS / "0.regions").write_bytes(pack_shard({}, rows))
+    return folder
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=ids)
 def test_recipe_builds_at_full_size_and_its_pictures_fit(path: Path) -> None:
     recipe = read_recipe(path)
@@ -49,13 +67,19 @@ def test_recipe_builds_at_full_size_and_its_pictures_fit(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=ids)
-def test_recipe_takes_three_steps(path: Path, labelled_file: Path, tmp_path: Path) -> None:
+def test_recipe_takes_three_steps(
+    path: Path, labelled_file: Path, regions: Path, tmp_path: Path
+) -> None:
     settings = read_recipe(path).expanded()
     size = {"name": "test_efficientnet", "image_size": 64, "pretrained": False, "drop_path_rate": 0.0}
+    if settings["detector"]["backbone"]["class_path"].endswith("F3Net"):
+        size = {"name": "test_resnet", "image_size": 64, "pretrained": False, "mix_after": ["layer2"]}
     settings["detector"]["backbone"]["init_args"] |= size
     for transform in settings["data"]["transforms"]:
         if transform["class_path"].endswith("AlignFace"):
             transform["init_args"]["size"] = 64
+        if transform["class_path"].endswith("PrimaryRegionMask"):
+            transform["init_args"]["regions"] = str(regions)
     for part in settings["detector"]["parts"]:
         if part["class_path"].endswith("ArtifactDetector"):
             part["init_args"]["grid"] = "adapt"  # 64 pixels make no 7 x 7

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.cli.codes import OK
+from unseen.cli.efficiency import run_efficiency
 from unseen.cli.protocol import list_protocols, run_protocol
 from unseen.cli.show import add_verb, positive, watch
 from unseen.types import InputError
@@ -32,6 +33,12 @@ def add(verbs: Any) -> None:
     verb.add_argument("--protocol", metavar="NAME", help="put the numbers beside a published table")
     verb.add_argument("--row", help="the row of the table that RUN stands for (default: by the run's name)")
     verb.add_argument("--list-protocols", action="store_true", help="print the published tables and stop")
+    verb.add_argument(
+        "--efficiency",
+        action="store_true",
+        help="multiply-adds, parameters and pictures a second; --manifest adds reading and augmenting",
+    )
+    verb.add_argument("--size", type=positive, help="side of the picture for --efficiency (default: RUN's)")
     verb.add_argument("--out", type=Path, help="where the scores go (default: ./scores_SPLIT.parquet)")
     verb.add_argument("--batch-size", type=positive, default=32)
     verb.add_argument("--workers", type=int, default=2, help="processes that read crops (default: 2)")
@@ -46,6 +53,8 @@ def run(known: argparse.Namespace) -> int:
 
     if known.list_protocols:
         return list_protocols()
+    if known.efficiency:
+        return run_efficiency(known)
     if known.protocol is not None:
         return run_protocol(known)
     if known.scores is not None:

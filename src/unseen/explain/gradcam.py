@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -25,7 +25,9 @@ __all__ = ["class_activation_map"]
 NOTHING = 1e-12  # a map whose maximum is below this is noise; it is never amplified
 
 
-def class_activation_map(detector: Detector, image: Tensor) -> Tensor:
+def class_activation_map(
+    detector: Detector, image: Tensor, *, target: Tensor | Literal["fake", "predicted"] = "fake"
+) -> Tensor:
     """Grad-CAM of the score, the log-odds of fake, at the last map of the backbone.
 
     The log-odds is differentiated, never the probability: with a confident network the softmax's factor
@@ -37,15 +39,18 @@ def class_activation_map(detector: Detector, image: Tensor) -> Tensor:
     Args:
         detector: A detector with a `backbone` and `judge(features)`.
         image: Faces as the detector takes them: RGB, float in [0, 1] or uint8, not normalised.
+        target: For which class places are to speak: `fake` for all, the predicted one, or a label for each
+            face, 0 real and 1 fake. Log-odds of real are those of fake with the other sign.
 
     Returns:
-        Maps in [0, 1], each divided by its own maximum; a face on which nothing speaks for fake is all zero.
+        Maps in [0, 1], each divided by its own maximum; a face on which nothing speaks for its class is all
+        zero.
 
     Raises:
         ValueError: If the score depends neither on the map nor on a vector of as many channels.
 
     Shape:
-        image: (B, 3, H, W). Result: (B, h, w) float32, h and w those of the backbone's map.
+        image: (B, 3, H, W). target: (B,). Result: (B, h, w) float32, h and w those of the backbone's map.
 
     Source:
         Selvaraju et al., Grad-CAM, 2017, eq. 1 and 2; Cheng et al., PRLE, 2023, eq. 3.
@@ -59,9 +64,21 @@ def class_activation_map(detector: Detector, image: Tensor) -> Tensor:
             vector = seen.vector.clone().requires_grad_()  # (B, D)
             score = detector.judge(Features(map, vector)).score  # (B,)
             weight = channel_weights(score, map, vector)  # (B, C)
-    heat = (weight[:, :, None, None] * seen.map.detach()).sum(1).relu().float()  # (B, h, w)
+    heat = torch.einsum("bc,bchw->bhw", weight, seen.map.detach())
+    heat = (_sign(target, score.detach())[:, None, None] * heat).relu().float()  # (B, h, w)
     peak = heat.amax((1, 2), keepdim=True)
     return torch.where(peak > NOTHING, heat / peak.clamp_min(NOTHING), torch.zeros_like(heat)).clone()
+
+
+def _sign(target: Tensor | Literal["fake", "predicted"], score: Tensor) -> Tensor:
+    """Return 1 where places are to speak for fake and -1 where for real. Shape: (B,)."""
+    if isinstance(target, str):
+        if target not in ("fake", "predicted"):
+            raise ValueError(f"target {target!r}; expected fake, predicted, or a label for each face")
+        return torch.ones_like(score) if target == "fake" else torch.where(score > 0, 1, -1).to(score.dtype)
+    if target.shape != score.shape:
+        raise ValueError(f"{tuple(target.shape)} labels for {tuple(score.shape)} faces")
+    return (2 * target - 1).to(score)
 
 
 def channel_weights(score: Tensor, map: Tensor, vector: Tensor) -> Tensor:

@@ -65,19 +65,20 @@ class Journal:
         return [row for _, rows in self._done.values() for row in rows]
 
 
-def claim_folder(out: Path, verb: str, rule: dict[str, Any]) -> None:
+def claim_folder(out: Path, verb: str, rule: dict[str, Any], *, what: str = "crops") -> None:
     """Make a folder ours, or see that it already is, by the same rule.
 
     Args:
         out: The folder.
         verb: Who writes it; the rule is kept in `<verb>.json`.
         rule: Plain values that decide the folder's bytes.
+        what: What the folder is for, in errors.
 
     Raises:
         InputError: It is a file (`not_a_folder`), or was made by another rule (`other_rule`).
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; expected a folder for the crops", reason="not_a_folder")
+        raise InputError(f"{out}: is a file; expected a folder for the {what}", reason="not_a_folder")
     out.mkdir(parents=True, exist_ok=True)
     for stray in out.rglob(".*.partial"):
         stray.unlink()
@@ -89,7 +90,7 @@ def claim_folder(out: Path, verb: str, rule: dict[str, Any]) -> None:
     if theirs != mine:
         said = ", ".join(f"{k} was {theirs.get(k)}, is {v}" for k, v in mine.items() if theirs.get(k) != v)
         raise InputError(
-            f"{out}: its crops were made by another rule ({said}); give another --out or the same options",
+            f"{out}: its {what} were made by another rule ({said}); give another --out or the same options",
             reason="other_rule",
         )
 
