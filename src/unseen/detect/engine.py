@@ -19,7 +19,7 @@ from unseen.data.transforms import Transform, for_evaluation
 from unseen.detect.concepts import Concepts, read_concepts
 from unseen.explain.draw import fit_affine
 from unseen.run_files import check_file, read_facts
-from unseen.types import FaceRecord, FaceSample, InputError
+from unseen.types import Explanation, FaceRecord, FaceSample, InputError
 
 if TYPE_CHECKING:
     from unseen.checkpoint import Run
@@ -64,6 +64,10 @@ class Engine(Protocol):
 
     def similarity(self, images: Images) -> NDArray[np.float32] | None:
         """Cosine to each real concept, or None without a memory. Shape: (B, H, W, 3) uint8 to (B, K)."""
+        ...
+
+    def explain(self, images: Images) -> list[list[Explanation]]:
+        """The detector's own evidence, a list a picture, in the pixels of what it is given."""
         ...
 
 
@@ -135,6 +139,15 @@ class TorchEngine:
             found = real_concepts(self.detector, self.detector(self._tensor(images)))
         return None if found is None else np.asarray(found.float().cpu().numpy())
 
+    def explain(self, images: Images) -> list[list[Explanation]]:
+        """See `Engine`."""
+        import torch
+
+        if not self.detector.explains:
+            return [[] for _ in images]
+        with torch.no_grad():
+            return self.detector.explain(self._tensor(images))
+
     def _tensor(self, images: Images) -> Any:
         import torch
 
@@ -204,6 +217,10 @@ class OnnxEngine:
             return None
         (found,) = self.session.run(["concepts"], {"image": floats(images)})
         return np.asarray(found, np.float32)
+
+    def explain(self, images: Images) -> list[list[Explanation]]:
+        """See `Engine`: the graph holds scores and heat maps, and no explanations."""
+        return [[] for _ in images]
 
 
 def load_engine(run: str | Path | Run = "default", *, kind: Kind = "auto", device: str = "auto") -> Engine:

@@ -66,17 +66,22 @@ def choose(people: Sequence[Person], looks: Sequence[Look], number: int) -> list
 
 
 def picture_all(choices: Sequence[Choice], engine: Engine) -> list[Evidence]:
-    """Draw the evidence, with one run of the network for all heat maps and one for all concepts."""
+    """Draw the evidence, with one run of the network for each kind of it."""
     if not choices:
         return []
     inputs = [engine.input_of(choice.sight) for choice in choices]
     images = np.stack([image for image, _ in inputs])
-    heats, similar = engine.heat(images), engine.similarity(images)
+    heats, similar, explained = engine.heat(images), engine.similarity(images), engine.explain(images)
     pieces = []
     for number, (choice, (image, to_input)) in enumerate(zip(choices, inputs, strict=True)):
         piece = _draw(choice, image.shape[:2], to_input, None if heats is None else heats[number])
         if similar is not None:
             piece.concept = engine.concepts.most_like(similar[number])
+        piece.explanations = [
+            (found.kind, encode_jpeg(_enlarged(found.image)))
+            for found in explained[number]
+            if found.image is not None
+        ]
         pieces.append(piece)
     return pieces
 
@@ -104,6 +109,12 @@ def _draw(
         to_small = np.array([[1 / ratio, 0, 0.5 / ratio - 0.5], [0, 1 / ratio, 0.5 / ratio - 0.5], [0, 0, 1]])
         piece.heat_picture = encode_jpeg(overlay(small, heat, to_input @ to_small, size))
     return piece
+
+
+def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bring what a network was shown to the size of the other pictures."""
+    grow = FACE / max(picture.shape[:2])
+    return picture if grow <= 1 else np.asarray(cv2.resize(picture, None, fx=grow, fy=grow), np.uint8)
 
 
 def _frame(choice: Choice) -> bytes:

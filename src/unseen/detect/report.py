@@ -24,6 +24,16 @@ __all__ = ["report", "visible", "write_report"]
 TEMPLATES = Path(__file__).parent / "templates"
 DETAILED = 8  # people shown at length; the rest of a crowd is a grid of faces
 STRIP = 10  # thumbnails a person
+EXPLAINED = {  # what a detector's own pictures are called here, and described as
+    "reconstruction": (
+        "As real faces would have it",
+        "The same face, each part repainted from the rest by a network that has seen real faces only",
+    ),
+    "residual": (
+        "What differs from that",
+        "The difference between the face and its repainting; grey where the two agree",
+    ),
+}
 
 
 def report(verdicts: Sequence[Verdict]) -> str:
@@ -245,6 +255,7 @@ def shot(piece: Evidence, verdict: Verdict) -> dict[str, Any]:
             "Where the network looked",
             "The same face; colours show what raised the score",
         ),
+        *((data, *EXPLAINED.get(kind, (kind, kind))) for kind, data in piece.explanations),
     ]
     caption = f"Person {piece.person}"
     if when:

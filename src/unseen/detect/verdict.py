@@ -122,6 +122,7 @@ class Evidence:
     Attributes:
         heatmap: Grad-CAM at the network's own resolution, rows of numbers in [0, 1]; empty if it has none.
         matrix: (2, 3) as rows; maps a point of the *frame* to the network's input of `input_size` pixels.
+        explanations: Pictures that the detector itself has to show, a kind and a JPEG each.
         concept: The real concept that the face looks most like; None for a detector that remembers none.
     """
 
@@ -133,6 +134,7 @@ class Evidence:
     heatmap: list[list[float]] = field(default_factory=list)
     matrix: list[list[float]] = field(default_factory=list)
     input_size: tuple[int, int] = (0, 0)  # height, width
+    explanations: list[tuple[str, bytes]] = field(default_factory=list)
     concept: Likeness | None = None
 
     def to_dict(self, *, pictures: bool = False) -> dict[str, Any]:
@@ -152,6 +154,9 @@ class Evidence:
             for name in ("frame_picture", "face_picture", "heat_picture"):
                 picture = getattr(self, name)
                 row[name] = data_uri(picture) if picture else None
+            row["explanations"] = [
+                {"kind": kind, "picture": data_uri(data)} for kind, data in self.explanations
+            ]
         return row
 
 

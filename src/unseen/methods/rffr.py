@@ -125,8 +125,9 @@ class ResidualBackbone(Backbone):
     def _see(self, image: Tensor, residual: Tensor | None) -> Features:
         if image.dtype == torch.uint8:
             image = image.to(self.mean.dtype) / 255
-        chosen = self._draw(len(image), image.device)
-        index = self._patches(chosen, len(image), image.device)  # (B, K)
+        count = image.shape[0]
+        chosen = self._draw(count, image.device)
+        index = self._patches(chosen, count, image.device)  # (B, K)
         seen: list[Tensor] = []
         if self.image_branch is not None:
             seen.append(self.image_branch(to_patches(self.normalize(image), self.inpainter.patch), index))
@@ -137,8 +138,8 @@ class ResidualBackbone(Backbone):
         tokens = torch.cat(seen, 2)  # (B, 1 + K, D); without class tokens (B, K, D)
         of_patches = tokens if self.compat_first_patch else tokens[:, 1:]
         grid = self.inpainter.grid
-        map = of_patches.new_zeros(len(image), grid * grid, self.channels)
-        map[torch.arange(len(image), device=image.device)[:, None], index] = of_patches
+        map = of_patches.new_zeros(count, grid * grid, self.channels)
+        map[torch.arange(count, device=image.device)[:, None], index] = of_patches
         return Features(map.transpose(1, 2).unflatten(2, (grid, grid)), tokens[:, 0])
 
     def _draw(self, count: int, device: torch.device) -> Tensor | None:

@@ -170,6 +170,12 @@ class Detector(nn.Module):
             assert isinstance(part, Part)
             part.progress(share)
 
+    @property
+    def explains(self) -> bool:
+        """Whether the backbone or any part has evidence of its own."""
+        owners: list[tuple[nn.Module, type]] = [(self.backbone, Backbone), *((p, Part) for p in self.parts)]
+        return any(type(owner).explain is not kind.explain for owner, kind in owners)  # type: ignore[attr-defined]
+
     def explain(self, image: Tensor) -> list[list[Explanation]]:
         """Return the evidence of the backbone and of each part, one list a picture."""
         found = self.backbone.explain(image)

@@ -166,7 +166,7 @@ class FaceInpainter(nn.Module):
             tokens: (R, K, D) embedded patches with positions. kept: (R, K), hidden: (R, M) -> (R, M or K, P).
         """
         x = torch.cat(
-            [self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], 1
+            [self.class_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], 1
         )  # (R, 1 + K, D)
         for layer in self.encoder:
             x = layer(x)
@@ -250,7 +250,7 @@ class FaceInpainter(nn.Module):
                 f"(B, 3, {self.image_size}, {self.image_size}): align faces to that size"
             )
         pixels = to_patches(_floats(images), self.patch).float()  # (B, N, P)
-        count = len(pixels)
+        count = pixels.shape[0]
         tokens = self.embed(pixels) + self.positions  # shared by all passes
         rows = torch.arange(count, device=pixels.device)[:, None]
         painted = pixels.clone()

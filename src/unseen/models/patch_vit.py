@@ -55,7 +55,7 @@ class PatchViT(nn.Module):
             pixels: (B, N, P). index: (B, K) -> (B, 1 + K, D), or (B, K, D) without class token.
         """
         net = self.net
-        rows = torch.arange(len(pixels), device=pixels.device)[:, None]
+        rows = torch.arange(pixels.shape[0], device=pixels.device)[:, None]
         # The convolution that embeds patches is a linear map of each; timm's order is channel, row, column.
         weight = net.patch_embed.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (D, P)
         tokens = functional.linear(pixels[rows, index], weight, net.patch_embed.proj.bias)  # (B, K, D)
@@ -63,7 +63,7 @@ class PatchViT(nn.Module):
         tokens = tokens + place[0, 1:][index].to(tokens.dtype)
         if self.class_token:
             first = (net.cls_token + place[:, :1]).to(tokens.dtype)
-            tokens = torch.cat([first.expand(len(tokens), -1, -1), tokens], 1)
+            tokens = torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], 1)
         seen: Tensor = net.norm(net.blocks(net.norm_pre(net.pos_drop(tokens))))
         return seen
 
