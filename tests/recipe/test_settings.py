@@ -40,6 +40,30 @@ def test_warm_up_then_decay_meets_at_one() -> None:
     assert factors[2:] == sorted(factors[2:], reverse=True) and factors[-1] == 0
 
 
+def test_rates_drop_at_epochs_as_caddm_prints() -> None:
+    # 200 epochs of 512 steps: 3.6e-4, 1e-4 from epoch 10, 5e-5 from epoch 20
+    schedule, epoch = Schedule(decay="steps", drops=[(0.05, 1 / 3.6), (0.1, 0.5 / 3.6)]), 512
+    rates = [3.6e-4 * schedule.factor(step, 200 * epoch) for step in (0, 10 * epoch - 1, 10 * epoch)]
+    assert rates == pytest.approx([3.6e-4, 3.6e-4, 1e-4])
+    rates = [3.6e-4 * schedule.factor(step, 200 * epoch) for step in (20 * epoch - 1, 20 * epoch, 102_399)]
+    assert rates == pytest.approx([1e-4, 5e-5, 5e-5])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"decay": "steps"},
+        {"drops": [(0.5, 0.1)]},
+        {"decay": "steps", "drops": [(0.5, 0.1), (0.2, 0.01)]},
+        {"decay": "steps", "drops": [(1.5, 0.1)]},
+        {"decay": "steps", "drops": [(0.5, -0.1)]},
+    ],
+)
+def test_drops_that_make_no_sense_are_refused(wrong: dict) -> None:
+    with pytest.raises(InputError, match=r"drops"):
+        Schedule(**wrong)
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 def test_very_short_runs_have_a_rate(steps: int) -> None:
     schedule = Schedule(decay="cosine", warmup=0.05, final=0.01)
@@ -54,7 +78,16 @@ def test_shares_outside_their_range_are_named(name: str, value: float) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("max_steps", 0), ("accumulate", 0), ("ema", 1.0), ("sam", 0.0), ("clip", -1.0), ("patience", 0)],
+    [
+        ("max_steps", 0),
+        ("accumulate", 0),
+        ("ema", 1.0),
+        ("sam", 0.0),
+        ("clip", -1.0),
+        ("patience", 0),
+        ("clip_value", 0.0),
+        ("epoch_steps", 0),
+    ],
 )
 def test_trainer_settings_outside_their_range_are_named(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"trainer.{name}"):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from unseen.recipe import read_recipe
 from unseen.train.course import LAST, Course
 from unseen.train.fit import train
 from unseen.train.learner import Learner
-from unseen.types import InputError
+from unseen.types import InputError, Label
 
 Tiny = Callable[..., dict]
 
@@ -268,6 +269,34 @@ def test_epochs_count_the_sampler(tiny: Tiny, tmp_path: Path) -> None:
     metrics = json.loads((train(read_recipe(recipe), tmp_path / "run") / "metrics.json").read_text())
     # 8 reals, 2 a batch: 4 batches, 2 optimizer steps an epoch, and a validation after each epoch
     assert metrics["steps"] == 4 and [entry["step"] for entry in metrics["history"]] == [2, 4]
+
+
+def test_epochs_of_a_stated_length_and_what_was_done_otherwise(
+    tiny: Tiny, faces_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fakes that are their own sources cannot be swapped, and one has lost its source: both are told."""
+    folder, records = tmp_path / "faces", list(Manifest.read(faces_file))
+    for i, record in enumerate(records):
+        if i % 2:
+            source = "gone.png" if i == 1 else record.path
+            records[i] = replace(record, label=Label.FAKE, method="made", source=str(source))
+    folder.mkdir()
+    Manifest.from_records(records, folder).write(folder / "faces.parquet")
+    recipe = tiny()
+    recipe["trainer"] = {"max_epochs": 2, "epoch_steps": 3, "accelerator": "cpu", "graph": False}
+    recipe["data"] |= {
+        "manifest": str(folder / "faces.parquet"),
+        "transforms": ["MultiScaleSwap", {"class_path": "AlignFace", "init_args": {"size": 64}}],
+        "sampler": {"class_path": "Balanced", "init_args": {"batch_size": 4}},
+    }
+    with caplog.at_level("WARNING", "unseen.train"):
+        metrics = json.loads((train(read_recipe(recipe), tmp_path / "run") / "metrics.json").read_text())
+    assert [entry["step"] for entry in metrics["history"]] == [3, 6]
+    told = [r.getMessage() for r in caplog.records if "done otherwise" in r.getMessage()]
+    assert len(told) == 2 and told[0].startswith("up to step 3") and "not_swapped" in told[0]
+    assert sum("replaced 1" in line for line in told) == 1
+    with next((tmp_path / "run" / "logs").glob("from_step_0/metrics.csv")).open() as file:
+        assert any(row.get("note_not_swapped") for row in csv.DictReader(file))
 
 
 def test_without_validation_there_is_no_calibration(tiny: Tiny, tmp_path: Path) -> None:

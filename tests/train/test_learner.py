@@ -150,6 +150,15 @@ def test_clipping_shortens_the_gradient_of_all_weights_together() -> None:
     assert model.w.item() == pytest.approx(2 - 0.1 * 1.5, abs=1e-5)
 
 
+def test_clipping_by_value_holds_each_gradient() -> None:
+    model = Bowl()
+    learn(model, [batch(3.0)], settings=TrainerSettings(clip_value=2.0, channels_last=False))
+    assert model.w.item() == pytest.approx(2 - 0.1 * 2.0)  # the gradient was 6
+    model = Bowl()
+    learn(model, [batch(0.5)], settings=TrainerSettings(clip_value=2.0, channels_last=False))
+    assert model.w.item() == pytest.approx(2 - 0.1 * 1.0)  # small ones are left alone
+
+
 def test_average_follows_the_weights() -> None:
     model = Bowl()
     learner, _ = learn(model, [batch(1.0)] * 3, settings=TrainerSettings(ema=0.2, channels_last=False))
