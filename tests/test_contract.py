@@ -16,12 +16,13 @@ import torch
 
 from tests.train.faces import ellipse_landmarks
 from unseen.data.transforms import Transform, for_evaluation
+from unseen.methods.rffr import FaceInpainter, ResidualBackbone
 from unseen.models.backbone import Backbone, TimmBackbone
 from unseen.models.detector import Detector, Head, Part
 from unseen.models.heads import BinaryHead
 from unseen.types import FaceBatch, FaceRecord, FaceSample, Label
 
-NETS = ["test_resnet", "test_convnext", "test_mambaout", "test_vit", "test_efficientnet"]
+NETS = ["test_resnet", "test_convnext", "test_mambaout", "test_vit", "test_efficientnet", "residual"]
 # What a constructor cannot do without; everything else has the paper's default.
 ARGUMENTS: dict[str, dict[str, object]] = {"AlignFace": {"size": 96}}
 ARGUMENTS["PrimaryRegionMask"] = {"regions": "nowhere"}  # samples here bring their map along
@@ -60,13 +61,16 @@ def fillings() -> Iterator[tuple[str, type[Head], list[Callable[[Backbone], Part
 
 
 @pytest.fixture(scope="module", params=NETS)
-def backbone(request: pytest.FixtureRequest) -> TimmBackbone:
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    if request.param == "residual":
+        inpainter = FaceInpainter("tiny", image_size=32, patch=4, blocks=2)
+        return ResidualBackbone(inpainter, name="test_vit", blocks=2)
     size = 160 if request.param == "test_vit" else 96
     return TimmBackbone(request.param, image_size=size)
 
 
 @pytest.fixture(params=list(fillings()), ids=lambda filling: filling[0])
-def detector(request: pytest.FixtureRequest, backbone: TimmBackbone) -> Detector:
+def detector(request: pytest.FixtureRequest, backbone: Backbone) -> Detector:
     _, head, parts = request.param
     torch.manual_seed(0)
     return Detector(copy.deepcopy(backbone), head, parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,11 +57,37 @@ def regions(labelled_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+def small_rffr(settings: dict[str, Any], manifest: Path, inpainter: Path | None) -> dict[str, Any]:
+    """An inpainter's recipe, or that of a detector that has one, at 64 pixels."""
+    size = {"size": "tiny", "image_size": 64, "patch": 8}
+    settings["data"] |= {"manifest": str(manifest), "workers": 0}
+    settings["data"]["transforms"][0]["init_args"]["size"] = 64
+    settings["data"]["sampler"]["init_args"]["batch_size"] = 4
+    settings["trainer"] |= {"max_steps": 3, "accelerator": "cpu", "graph": False}
+    if "inpainter" in settings:
+        settings["inpainter"] |= {**size, "blocks": 3}
+        settings["data"]["methods"] = []
+        return settings
+    arguments = settings["detector"]["backbone"]["init_args"]
+    arguments |= {"name": "test_vit", "pretrained": False, "blocks": 3}
+    arguments["inpainter"]["init_args"] |= {**size, "blocks": 3}
+    settings["init"] = {"backbone.inpainter": str(inpainter)}
+    return settings
+
+
+@pytest.fixture(scope="module")
+def inpainter(labelled_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder that detectors with an inpainter start from."""
+    (path,) = (path for path in RECIPES if path.stem == "rffr_inpainter_tiny")
+    settings = small_rffr(read_recipe(path).expanded(), labelled_file, None)
+    return train(read_recipe(settings), tmp_path_factory.mktemp("inpainter") / "run")
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=ids)
 def test_recipe_builds_at_full_size_and_its_pictures_fit(path: Path) -> None:
     recipe = read_recipe(path)
     with torch.device("meta"):  # shapes only: B4 and Xception in no time
-        detector = recipe.detector(pretrained=False)
+        detector = recipe.model(pretrained=False)
     sizes = {t.size for t in recipe.data().transforms if isinstance(t, AlignFace)}
     assert sizes == {detector.image_size}
     assert read_recipe(recipe.expanded()).expanded() == recipe.expanded()
@@ -68,9 +95,12 @@ def test_recipe_builds_at_full_size_and_its_pictures_fit(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=ids)
 def test_recipe_takes_three_steps(
-    path: Path, labelled_file: Path, regions: Path, tmp_path: Path
+    path: Path, labelled_file: Path, regions: Path, inpainter: Path, tmp_path: Path
 ) -> None:
     settings = read_recipe(path).expanded()
+    if "inpainter" in settings or settings["detector"]["backbone"]["class_path"].endswith("ResidualBackbone"):
+        learns(small_rffr(settings, labelled_file, inpainter), tmp_path / "run")
+        return
     size = {"name": "test_efficientnet", "image_size": 64, "pretrained": False, "drop_path_rate": 0.0}
     if settings["detector"]["backbone"]["class_path"].endswith("F3Net"):
         size = {"name": "test_resnet", "image_size": 64, "pretrained": False, "mix_after": ["layer2"]}
@@ -86,8 +116,11 @@ def test_recipe_takes_three_steps(
     settings["data"] |= {"manifest": str(labelled_file), "workers": 0}
     settings["data"]["sampler"]["init_args"]["batch_size"] = 4
     settings["trainer"] |= {"max_steps": 3, "accelerator": "cpu", "graph": False}
-    recipe = read_recipe({**settings, "init": None})
-    out = train(recipe, tmp_path / "run")
+    learns({**settings, "init": None}, tmp_path / "run")
+
+
+def learns(settings: dict[str, Any], folder: Path) -> None:
+    out = train(read_recipe(settings), folder)
     weights = load_file(out / "weights.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
     assert (out / "run.json").exists()
