@@ -107,6 +107,17 @@ def test_hostile_text_stays_text() -> None:
     assert "\\u202egpj.mp4" in words
 
 
+def test_a_detectors_own_pictures_stand_beside_the_face() -> None:
+    verdict = film()
+    verdict.evidence[0].explanations = [("reconstruction", b"d"), ("other", b"e")]
+    words = " ".join(Page(verdict.to_html()).words)
+    assert "As real faces would have it" in words and "other" in words
+    assert "As real faces would have it" not in " ".join(Page(film().to_html()).words)
+    row = verdict.evidence[0].to_dict(pictures=True)["explanations"]
+    assert [entry["kind"] for entry in row] == ["reconstruction", "other"]
+    assert all(entry["picture"].startswith("data:image/jpeg;base64,") for entry in row)
+
+
 def test_nothing_is_loaded_from_elsewhere() -> None:
     text = film().to_html()
     page = Page(text)

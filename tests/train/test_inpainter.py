@@ -18,6 +18,7 @@ from unseen.checkpoint import load_run
 from unseen.cli import main
 from unseen.data.manifest import Manifest
 from unseen.data.residuals import ResidualStore
+from unseen.detect.engine import load_engine
 from unseen.evaluate.scores import ScoreTable
 from unseen.recipe import Recipe, read_recipe
 from unseen.train.course import Course
@@ -225,6 +226,19 @@ def test_the_graph_says_the_same(inpainter: Path, labelled_file: Path, tmp_path:
     (score,) = session.run(["score"], {"image": image.numpy()})
     with torch.no_grad():
         assert score == pytest.approx(run.detector(image).score.numpy(), abs=1e-4)
+
+
+def test_the_report_has_the_repainted_face_and_the_residual(
+    inpainter: Path, labelled_file: Path, tmp_path: Path
+) -> None:
+    out = train(looking(labelled_file, inpainter, "trainer.max_steps=1"), tmp_path / "run")
+    engine = load_engine(out, device="cpu")
+    image = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3), dtype=np.uint8)
+    for number, found in enumerate(engine.explain(image)):
+        assert [piece.kind for piece in found] == ["reconstruction", "residual"]
+        painted = found[0].image
+        assert painted is not None and (painted[:4] == image[number, :4]).all()  # the frame is as it was
+        assert (painted[4:-4, 4:-4] != image[number, 4:-4, 4:-4]).mean() > 0.9
 
 
 # --- residuals on disk ------------------------------------------------------------------------------------
