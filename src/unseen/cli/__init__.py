@@ -8,7 +8,19 @@ import sys
 from collections.abc import Sequence
 
 from unseen import __version__
-from unseen.cli import caddm, detect, evaluate, forge, prepare, regions, residuals, sweep, train
+from unseen.cli import (
+    audit,
+    caddm,
+    deepfakebench,
+    detect,
+    evaluate,
+    forge,
+    prepare,
+    regions,
+    residuals,
+    sweep,
+    train,
+)
 from unseen.cli.codes import INTERRUPTED, OK, USAGE
 from unseen.types import InputError
 
@@ -22,7 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"unseen {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    for verb in (detect, prepare, residuals, forge, train, sweep, evaluate, caddm, regions):
+    for verb in (
+        detect,
+        prepare,
+        residuals,
+        audit,
+        forge,
+        train,
+        sweep,
+        evaluate,
+        caddm,
+        deepfakebench,
+        regions,
+    ):
         verb.add(verbs)
     words = list(sys.argv[1:] if arguments is None else arguments)
     if (pair := " ".join(words[:2])) in verbs.choices:  # a verb of two words, such as `prepare residuals`
