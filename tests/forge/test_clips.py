@@ -7,9 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from scipy.signal import savgol_filter
 
 from unseen.forge.autoencode import Autoencode
-from unseen.forge.clips import forge_clip, smooth_track
+from unseen.forge.clips import _calmed, forge_clip, smooth_track
 from unseen.forge.family import Portrait
 from unseen.media.faces import RetinaFaceMesh
 from unseen.media.reader import open_media
@@ -97,6 +98,12 @@ def test_who_is_in_the_clip_is_learned_from_its_frames(
     maker.learn([replace(people[1], identity="ann"), people[0]])
     forge_clip(talking, people[0], maker, tmp_path / "b.mp4", identity="ann", finder=finder)
     assert len(learned) == 2
+
+
+@pytest.mark.parametrize("window", [5, 9])
+def test_calming_is_savitzky_and_golays_filter(window: int) -> None:
+    track = np.random.default_rng(0).normal(0, 1, (12, 6))
+    np.testing.assert_allclose(_calmed(track, window), savgol_filter(track, window, 2, axis=0), atol=1e-9)
 
 
 def test_smoothing_bridges_short_gaps_only_and_takes_the_trembling() -> None:

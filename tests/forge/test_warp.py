@@ -2,10 +2,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.interpolate import LinearNDInterpolator
+from scipy.spatial import Delaunay
 
 from unseen.forge.family import Portrait, Unforgeable, check_portrait, eye_distance
 from unseen.forge.shape import MEAN_FACE, expression, mouth_opening, move, similarity, turn
-from unseen.forge.warp import Window, face_window, fit_detail, read_through, soft_inside, triangle_map
+from unseen.forge.warp import (
+    Window,
+    _linear,
+    face_window,
+    fit_detail,
+    read_through,
+    soft_inside,
+    triangle_map,
+)
 
 
 def test_similarity_finds_what_was_done() -> None:
@@ -45,6 +55,18 @@ def test_a_map_sends_landmarks_to_landmarks(step: int) -> None:
     at = np.round(here - window.origin).astype(int)[27:31]  # along the nose, where points stand apart
     off = where[at[:, 1], at[:, 0]] - there[27:31] - (np.round(here[27:31]) - here[27:31])
     assert np.abs(off).max() < 1.5 * step
+
+
+def test_between_landmarks_a_map_is_linear() -> None:
+    rng = np.random.default_rng(0)
+    points, values = rng.normal(0, 1, (40, 2)), rng.normal(0, 1, (40, 2))
+    mesh = Delaunay(points)
+    share = rng.dirichlet(np.ones(3), len(mesh.simplices))  # a place in each triangle
+    at = np.einsum("mk,mkc->mc", share, points[mesh.simplices])
+    expected = LinearNDInterpolator(mesh, values)(at)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(_linear(mesh, values, at), expected, atol=1e-12)
+    np.testing.assert_allclose(_linear(mesh, 2 * points, at), 2 * at, atol=1e-12)  # a plane stays a plane
 
 
 def test_an_unmoved_still_map_reads_the_very_pixels() -> None:

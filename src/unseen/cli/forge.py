@@ -63,7 +63,13 @@ def run(known: argparse.Namespace) -> int:
 
         with watch("forging", "clips") as report:
             made = forge_clips(
-                known.manifest, known.out, families=families, crf=known.crf, seed=known.seed, report=report
+                known.manifest,
+                known.out,
+                families=families,
+                crf=known.crf,
+                seed=known.seed,
+                workers=known.workers,
+                report=report,
             )
         table(
             ("clip", "number"), [*made.kept.items(), *((f"dropped: {k}", n) for k, n in made.dropped.items())]

@@ -26,7 +26,7 @@ __all__ = ["film", "sample_splits", "write_clip", "write_sample"]
 
 SIZE = 256  # pixels, the side of photographs and clips
 SHOTS = 2  # photographs a person
-QUICK = {"autoencode": {"iterations": 12, "batch": 6}}  # enough to see whose face it is
+QUICK = {"autoencode": {"iterations": 8, "batch": 6}}  # enough to see whose face it is
 
 
 def write_sample(

@@ -13,7 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay, QhullError
 
 from unseen.forge.family import Unforgeable
@@ -113,16 +112,29 @@ def triangle_map(
     y = (np.arange(rows) + 0.5) * (height / rows) - 0.5 + window.y0
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     try:
-        coarse = LinearNDInterpolator(Delaunay(known), rest)(grid).astype(np.float32)
+        moved = _linear(Delaunay(known), rest, grid.reshape(-1, 2))
     except QhullError:
         raise Unforgeable(
             "the landmarks lie on a line; run `unseen prepare`", reason="no_landmarks"
         ) from None
+    coarse = np.asarray(moved.reshape(grid.shape), np.float32)
     if smooth > 0:
-        coarse = cv2.GaussianBlur(coarse, (0, 0), max(smooth / step, 0.3))
+        coarse = np.asarray(cv2.GaussianBlur(coarse, (0, 0), max(smooth / step, 0.3)), np.float32)
     fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    fine += _affine_map(usual, window)
-    return np.asarray(fine, np.float32)
+    return np.asarray(cv2.add(fine, _affine_map(usual, window)), np.float32)
+
+
+def _linear(mesh: Delaunay, values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Interpolate linearly on triangles; not by `scipy.interpolate`, whose import costs as much as ten crops.
+
+    Shape:
+        values: (N, 2), of the mesh's points. at: (M, 2), inside the mesh. Returns (M, 2).
+    """
+    triangle = mesh.find_simplex(at)
+    affine = mesh.transform[triangle]  # (M, 3, 2) two rows of a matrix, and the third corner
+    two = np.einsum("mij,mj->mi", affine[:, :2], at - affine[:, 2])
+    share = np.concatenate([two, 1 - two.sum(1, keepdims=True)], axis=1)
+    return np.asarray(np.einsum("mk,mkc->mc", share, values[mesh.simplices[triangle]]), np.float64)
 
 
 def grid_step(unit: float) -> int:
