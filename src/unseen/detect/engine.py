@@ -146,7 +146,8 @@ class TorchEngine:
         if not self.detector.explains:
             return [[] for _ in images]
         with torch.no_grad():
-            return self.detector.explain(self._tensor(images))
+            found: list[list[Explanation]] = self.detector.explain(self._tensor(images))
+        return found
 
     def _tensor(self, images: Images) -> Any:
         import torch

@@ -160,7 +160,8 @@ def to_patches(images: Tensor, patch: int) -> Tensor:
     Shape:
         (B, 3, H, W) -> (B, N, patch * patch * 3).
     """
-    cut = images.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))  # (B, 3, h, patch, w, patch)
+    count, _, height, width = images.shape
+    cut = images.reshape(count, 3, height // patch, patch, width // patch, patch)
     return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
@@ -171,5 +172,5 @@ def from_patches(patches: Tensor, patch: int) -> Tensor:
         (B, N, patch * patch * 3) -> (B, 3, H, W).
     """
     grid = round(patches.shape[1] ** 0.5)
-    cut = patches.unflatten(2, (patch, patch, 3)).unflatten(1, (grid, grid))  # (B, h, w, row, column, 3)
+    cut = patches.reshape(patches.shape[0], grid, grid, patch, patch, 3)  # (B, h, w, row, column, 3)
     return cut.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)

@@ -271,9 +271,9 @@ class FaceInpainter(nn.Module):
             step = kept.shape[1] if torch.compiler.is_compiling() else max(1, _ROWS // count)
             for start in range(0, kept.shape[1], step):
                 keep, hide = kept[:, start : start + step], hidden[:, start : start + step]
-                visible = tokens[rows, keep.flatten(1)].unflatten(1, keep.shape[1:]).flatten(0, 1)
+                visible = tokens[rows, keep.flatten(1)].reshape(-1, keep.shape[2], tokens.shape[2])
                 made = self._predict(visible, keep.flatten(0, 1), hide.flatten(0, 1))
-                painted[rows, hide.flatten(1)] = made.unflatten(0, keep.shape[:2]).flatten(1, 2)
+                painted[rows, hide.flatten(1)] = made.reshape(count, -1, made.shape[2])
         return from_patches(painted, self.patch)
 
     def residual(

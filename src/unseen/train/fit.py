@@ -179,7 +179,12 @@ def _rate_scale(schedule: Schedule, settings: TrainerSettings, data: DataSetting
     """Return what the learning rate is multiplied by: the faces of a step over those it is meant for."""
     if schedule.batch is None:
         return 1.0
-    return data.sampler.batch_size * settings.accumulate * world / schedule.batch
+    size = getattr(data.sampler, "batch_size", None)
+    if size is None:
+        raise InputError(
+            f"schedule.batch: {type(data.sampler).__name__} does not say how many faces a batch has"
+        )
+    return float(size * settings.accumulate * world / schedule.batch)
 
 
 def _trainer(settings: TrainerSettings, out: Path) -> Trainer:
