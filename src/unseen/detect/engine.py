@@ -273,15 +273,22 @@ def read_transforms(path: Path) -> list[Transform]:
     """
     import yaml
 
-    steps = []
-    for entry in yaml.safe_load(path.read_text("utf-8"))["data"]["transforms"] or []:
-        module, _, name = str(entry["class_path"]).rpartition(".")
-        # Only our own rooms: a recipe must not be a way to call anything else.
-        kind = getattr(importlib.import_module(module), name, None) if module.startswith("unseen.") else None
-        if not (isinstance(kind, type) and issubclass(kind, Transform)):
-            raise InputError(f"{path}: {entry['class_path']} is no transform of unseen; use --engine torch")
-        steps.append(kind(**(entry.get("init_args") or {})))
-    return for_evaluation(steps)
+    entries = yaml.safe_load(path.read_text("utf-8"))["data"]["transforms"] or []
+    return for_evaluation([_transform(entry, path) for entry in entries])
+
+
+def _transform(entry: Mapping[str, Any], path: Path) -> Transform:
+    module, _, name = str(entry["class_path"]).rpartition(".")
+    # Only our own rooms: a recipe must not be a way to call anything else.
+    kind = getattr(importlib.import_module(module), name, None) if module.startswith("unseen.") else None
+    if not (isinstance(kind, type) and issubclass(kind, Transform)):
+        raise InputError(f"{path}: {entry['class_path']} is no transform of unseen; use --engine torch")
+    arguments = {
+        # A transform may hold another, such as the alignment of `MultiScaleSwap`.
+        key: _transform(value, path) if isinstance(value, Mapping) and "class_path" in value else value
+        for key, value in (entry.get("init_args") or {}).items()
+    }
+    return kind(**arguments)
 
 
 def summary(card: str, facts: Mapping[str, Any]) -> dict[str, str]:

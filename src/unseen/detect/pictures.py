@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from unseen.detect.seeing import Look, Sight
 from unseen.detect.timeline import percent
-from unseen.detect.verdict import Evidence, Person
-from unseen.explain.draw import draw_box, encode_jpeg, overlay, shrink
+from unseen.detect.verdict import Evidence, Person, Region
+from unseen.explain.draw import draw_box, draw_region, encode_jpeg, overlay, shrink
+from unseen.types import Explanation
 
 if TYPE_CHECKING:
     from unseen.detect.engine import Engine
@@ -74,7 +75,8 @@ def picture_all(choices: Sequence[Choice], engine: Engine) -> list[Evidence]:
     heats, similar, explained = engine.heat(images), engine.similarity(images), engine.explain(images)
     pieces = []
     for number, (choice, (image, to_input)) in enumerate(zip(choices, inputs, strict=True)):
-        piece = _draw(choice, image.shape[:2], to_input, None if heats is None else heats[number])
+        heat = None if heats is None else heats[number]
+        piece = _draw(choice, image.shape[:2], to_input, heat, explained[number])
         if similar is not None:
             piece.concept = engine.concepts.most_like(similar[number])
         piece.explanations = [
@@ -87,28 +89,56 @@ def picture_all(choices: Sequence[Choice], engine: Engine) -> list[Evidence]:
 
 
 def _draw(
-    choice: Choice, size: tuple[int, int], to_input: NDArray[np.float64], heat: NDArray[Any] | None
+    choice: Choice,
+    size: tuple[int, int],
+    to_input: NDArray[np.float64],
+    heat: NDArray[Any] | None,
+    explained: Sequence[Explanation],
 ) -> Evidence:
     """Draw one face; `to_input` maps a point of the crop to the network's input."""
     crop = choice.sight.image()
     to_crop = np.vstack([choice.sight.to_crop, [0, 0, 1]])
     matrix = to_input @ to_crop
+    regions = _regions(explained, matrix)
     piece = Evidence(
         choice.person.id,
         choice.sight.sighting,
-        frame_picture=_frame(choice),
+        frame_picture=_frame(choice, regions or []),
         face_picture=encode_jpeg(shrink(crop, FACE)),
         matrix=np.round(matrix, 6).tolist(),
         input_size=size,
+        regions=regions,
     )
+    # At the size it is shown in, so that the outline stays a fine line.
+    small = shrink(crop, FACE)
+    ratio = small.shape[1] / crop.shape[1]
+    if regions:
+        shown = small
+        for region in reversed(regions):  # the most certain on top
+            points = np.array(region.corners) @ to_crop[:2, :2].T + to_crop[:2, 2]
+            shown = draw_region(shown, (points + 0.5) * ratio - 0.5, percent(region.score))
+        piece.region_picture = encode_jpeg(shown)
     if heat is not None:
         piece.heatmap = np.round(heat.astype(np.float64), 3).tolist()
-        # At the size it is shown in, so that the outline stays a fine line.
-        small = shrink(crop, FACE)
-        ratio = small.shape[1] / crop.shape[1]
         to_small = np.array([[1 / ratio, 0, 0.5 / ratio - 0.5], [0, 1 / ratio, 0.5 / ratio - 0.5], [0, 0, 1]])
         piece.heat_picture = encode_jpeg(overlay(small, heat, to_input @ to_small, size))
     return piece
+
+
+def _regions(explained: Sequence[Explanation], matrix: NDArray[np.float64]) -> list[Region] | None:
+    """Bring boxes of the network's input to the frame; None if the detector looks for none."""
+    told = [found for found in explained if found.boxes is not None and found.scores is not None]
+    if not told:
+        return None
+    back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    regions = []
+    for found in told:
+        assert found.boxes is not None and found.scores is not None
+        for box, score in zip(found.boxes, found.scores, strict=True):
+            corners = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) @ back[:, :2].T + back[:, 2]
+            points = tuple((round(float(x), 2), round(float(y), 2)) for x, y in corners)
+            regions.append(Region(points, round(float(score), 4)))
+    return sorted(regions, key=lambda region: -region.score)
 
 
 def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -117,8 +147,8 @@ def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return picture if grow <= 1 else np.asarray(cv2.resize(picture, None, fx=grow, fy=grow), np.uint8)
 
 
-def _frame(choice: Choice) -> bytes:
-    """The small copy of the frame: a full box around this face, corners around the others."""
+def _frame(choice: Choice, regions: Sequence[Region]) -> bytes:
+    """The small copy of the frame: a full box around this face and its forged parts, corners round others."""
     if not choice.look.preview:
         return b""
     picture = cv2.imdecode(np.frombuffer(choice.look.preview, np.uint8), cv2.IMREAD_COLOR)
@@ -133,5 +163,7 @@ def _frame(choice: Choice) -> bytes:
     for other in choice.look.sightings:
         if other is not own:
             canvas = draw_box(canvas, np.array(other.box) * scale, dashed=True)
+    for region in reversed(regions):
+        canvas = draw_region(canvas, np.array(region.corners) * scale, percent(region.score))
     label = f"person {choice.person.id}: {percent(own.probability)}"
     return encode_jpeg(draw_box(canvas, np.array(own.box) * scale, label))

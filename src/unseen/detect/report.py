@@ -251,6 +251,11 @@ def shot(piece: Evidence, verdict: Verdict) -> dict[str, Any]:
         (piece.frame_picture, "Whole frame", f"Whole frame{when}; {who} stands in a box"),
         (piece.face_picture, "The face", f"Face of {who}{when}, enlarged"),
         (
+            piece.region_picture,
+            "Parts taken for forged",
+            "The same face; boxes show parts that the detector takes for forged, and how certain it is",
+        ),
+        (
             piece.heat_picture,
             "Where the network looked",
             "The same face; colours show what raised the score",

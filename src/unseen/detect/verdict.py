@@ -115,6 +115,25 @@ class Sighting:
         }
 
 
+@dataclass(frozen=True)
+class Region:
+    """A part of a face that the detector takes for forged.
+
+    Attributes:
+        corners: Four points of the *frame*, in order: a box of the aligned face lies turned in the frame.
+        score: How certain the detector is that this part is forged, in [0, 1]; not calibrated.
+    """
+
+    corners: tuple[tuple[float, float], ...]
+    score: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Corners, the upright box around them (x0 y0 x1 y1), and the score."""
+        x, y = zip(*self.corners, strict=True)
+        box = [min(x), min(y), max(x), max(y)]
+        return {"corners": [list(corner) for corner in self.corners], "box": box, "score": self.score}
+
+
 @dataclass(eq=False)
 class Evidence:
     """A suspicious face as JPEG pictures: the frame with boxes, the face, the face with its heat map.
@@ -124,6 +143,8 @@ class Evidence:
         matrix: (2, 3) as rows; maps a point of the *frame* to the network's input of `input_size` pixels.
         explanations: Pictures that the detector itself has to show, a kind and a JPEG each.
         concept: The real concept that the face looks most like; None for a detector that remembers none.
+        regions: Parts that were found forged, the most certain first; None if the detector looks for none.
+        region_picture: The face with these drawn in.
     """
 
     person: int
@@ -136,6 +157,8 @@ class Evidence:
     input_size: tuple[int, int] = (0, 0)  # height, width
     explanations: list[tuple[str, bytes]] = field(default_factory=list)
     concept: Likeness | None = None
+    regions: list[Region] | None = None
+    region_picture: bytes = b""
 
     def to_dict(self, *, pictures: bool = False) -> dict[str, Any]:
         """Numbers, and the pictures as data URIs when asked for."""
@@ -146,12 +169,14 @@ class Evidence:
             "matrix": self.matrix,
             "input_size": list(self.input_size),
         }
+        if self.regions is not None:
+            row["regions"] = [region.to_dict() for region in self.regions]
         if self.concept is not None:
             row["concept"] = self.concept.to_dict(pictures=pictures)
         if pictures:
             from unseen.explain.draw import data_uri
 
-            for name in ("frame_picture", "face_picture", "heat_picture"):
+            for name in ("frame_picture", "face_picture", "region_picture", "heat_picture"):
                 picture = getattr(self, name)
                 row[name] = data_uri(picture) if picture else None
             row["explanations"] = [

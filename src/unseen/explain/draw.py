@@ -14,7 +14,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["data_uri", "draw_box", "fit_affine", "heat_colors", "legend", "overlay", "shrink", "thumbnail"]
+__all__ = [
+    "data_uri",
+    "draw_box",
+    "draw_region",
+    "fit_affine",
+    "heat_colors",
+    "legend",
+    "overlay",
+    "shrink",
+    "thumbnail",
+]
 
 Picture = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -134,20 +144,46 @@ def draw_box(
                     cv2.line(result, (x, y), (x, y + dy), paint, thick)
         else:
             cv2.rectangle(result, (x0, y0), (x1, y1), paint, thick)
-    if label:
-        text = label.encode("ascii", "replace").decode()
-        scale = max(0.4, side / 1400)
-        (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, line)
-        pad = 3 + line
-        left = min(max(0, x0), max(0, frame.shape[1] - width - 2 * pad))
-        top = y0 - height - below - 2 * pad
-        if top < 0:
-            top = max(0, y0)
-        cv2.rectangle(
-            result, (left, top), (left + width + 2 * pad, top + height + below + 2 * pad), BLACK, -1
-        )
-        at = (left + pad, top + height + pad)
-        cv2.putText(result, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, WHITE, line, cv2.LINE_AA)
+    return _write(result, label, x0, y0, line) if label else result
+
+
+def draw_region(
+    frame: Picture, corners: NDArray[Any], label: str = "", *, color: Color = (255, 214, 10)
+) -> Picture:
+    """Draw a box that was found in an aligned picture and lies turned in this one, with a small label.
+
+    Args:
+        frame: The picture.
+        corners: In pixels, in order; may lie outside.
+        label: ASCII text, above the uppermost corner.
+        color: RGB of the line.
+
+    Shape:
+        frame: (H, W, 3). corners: (4, 2). Result: (H, W, 3).
+    """
+    result = frame.copy()
+    line = max(1, round(max(frame.shape[:2]) / 400))
+    points = np.rint(np.asarray(corners, np.float64)).astype(np.int32)
+    for paint, thick in ((BLACK, line + 2), (color, line)):
+        cv2.polylines(result, [points], True, paint, thick, cv2.LINE_AA)
+    x, y = (int(value) for value in points.min(0))
+    return _write(result, label, x, y, line) if label else result
+
+
+def _write(result: Picture, label: str, x0: int, y0: int, line: int) -> Picture:
+    """Write a label above a place, or below its upper edge where there is no room, into the picture."""
+    side = max(result.shape[:2])
+    text = label.encode("ascii", "replace").decode()
+    scale = max(0.4, side / 1400)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, line)
+    pad = 3 + line
+    left = min(max(0, x0), max(0, result.shape[1] - width - 2 * pad))
+    top = y0 - height - below - 2 * pad
+    if top < 0:
+        top = max(0, y0)
+    cv2.rectangle(result, (left, top), (left + width + 2 * pad, top + height + below + 2 * pad), BLACK, -1)
+    at = (left + pad, top + height + pad)
+    cv2.putText(result, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, WHITE, line, cv2.LINE_AA)
     return result
 
 

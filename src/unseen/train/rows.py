@@ -84,7 +84,8 @@ def _known(rows: list[FaceRecord], data: DataSettings) -> list[FaceRecord]:
 
 def check_sizes(data: DataSettings, size: int, origin: str) -> None:
     """A convolutional network would take any size, and quietly learn at another one than was meant."""
-    sizes = [t.size for t in data.transforms if isinstance(t, AlignFace)]
+    aligns = (align for t in data.transforms for align in (t, getattr(t, "align", None)))
+    sizes = [align.size for align in aligns if isinstance(align, AlignFace)]
     if sizes and sizes[-1] != size:
         raise InputError(
             f"{origin}: AlignFace makes pictures of {sizes[-1]} pixels, the network takes "
