@@ -25,13 +25,15 @@ from unseen.data.transforms import Flip
 from unseen.evaluate.aggregate import chosen_frames
 from unseen.evaluate.run import score_records
 from unseen.evaluate.scores import ScoreTable, measure
+from unseen.evaluate.selection import MARKS, marks, stamp
 from unseen.models.backbone import TimmBackbone
 from unseen.models.detector import Detector
 from unseen.models.heads import BinaryHead
 from unseen.prepare.audit import audit
 from unseen.prepare.inputs import InputFile
 from unseen.prepare.work import CropRule, prepare_file
-from unseen.recipe.settings import Schedule
+from unseen.recipe.settings import DataSettings, Schedule
+from unseen.train.rows import read_rows
 from unseen.types import FaceRecord, FaceSample, InputError, Label
 
 METHODS = ("deepfakes", "face2face", "faceswap", "neuraltextures")
@@ -179,3 +181,12 @@ def test_16_the_biggest_face_that_is_not_the_forged_one_is_suspected(tmp_path: P
     manifest = Manifest.from_records([record], "/")
     frame = manifest.frame.with_columns(mask=pl.lit(str(tmp_path / "mask.png")))
     assert "wrong_face" in {f.code for f in audit(Manifest(frame, Path("/"))).findings}
+
+
+def test_5_the_test_set_chooses_no_checkpoint_and_a_number_on_the_chosen_says_so() -> None:
+    with pytest.raises(InputError, match="test people judge the finished detector only"):
+        read_rows(DataSettings(manifest="crops.parquet", val_split="test"), "recipe.yaml")
+    # Val equal to test under another name, as in many published lists: the run remembers who chose it.
+    rows = [FaceRecord(f"{i}.png", i % 2, "cdf", f"v{i}") for i in range(6)]
+    told = stamp({"train": {MARKS: marks(rows[:2])}, "val": {MARKS: marks(rows[2:])}}, rows[4:])
+    assert told.startswith("NOT A TEST: 2 of 2 videos chose its checkpoint")

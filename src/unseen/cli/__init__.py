@@ -11,6 +11,8 @@ from unseen import __version__
 from unseen.cli import (
     audit,
     caddm,
+    compare,
+    corrupt,
     deepfakebench,
     detect,
     evaluate,
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train,
         sweep,
         evaluate,
+        compare,
+        corrupt,
         caddm,
         deepfakebench,
         regions,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 from unseen import __version__
+from unseen.evaluate.card import STAMP, card_lines, facts, rows_hash
 from unseen.evaluate.protocol import Cell, Protocol
 from unseen.evaluate.scores import ScoreTable
 
@@ -18,24 +16,12 @@ __all__ = ["protocol_card", "rows_hash", "to_json", "to_markdown"]
 _METRICS = {"auc": "AUC", "eer": "EER", "accuracy": "ACC", "average_precision": "AP"}
 
 
-def rows_hash(table: ScoreTable) -> str:
-    """Return 16 hex digits of a table's rows: `evaluate.run.fingerprint` of the records it was made of.
-
-    They change with the rows, their labels or their order, not with scores or the folder of the crops.
-    """
-    digest = hashlib.sha256()
-    names = ("path", "dataset", "video", "frame", "method", "split", "identity", "label")
-    for path, *rest in table.rows.select(names).collect().iter_rows():
-        digest.update(json.dumps([Path(path or "").name, *rest]).encode())
-    return digest.hexdigest()[:16]
-
-
 def protocol_card(protocol: Protocol, table: ScoreTable) -> dict[str, str]:
     """Return what a number of this protocol depends on, each fact in a few words.
 
     Facts that the table's own card does not hold (anybody's CSV has none) are said to be unknown.
     """
-    card = table.card
+    known = facts(table)
 
     def rule(key: str, text: str) -> str:
         return text + (" (not said in the paper; our reading)" if key in protocol.not_said else "")
@@ -43,23 +29,18 @@ def protocol_card(protocol: Protocol, table: ScoreTable) -> dict[str, str]:
     frames = "all frames" if protocol.frames is None else f"{protocol.frames} a video, evenly spaced"
     return {
         "protocol": f"{protocol.name} {protocol.digest[:12]}",
-        "weights": str(card.get("weights", "unknown"))[:16],
-        "rows": str(card.get("rows_hash") or rows_hash(table)),
-        "crop": _crop(card.get("crop", card.get("transforms"))),
+        "weights": known["weights"],
+        "rows": str(table.card.get("rows_hash") or known["rows"]),
+        "crop": known["crop"],
         "level": rule("level", f"{protocol.level}"),
         "frames": rule("frames", frames),
         "aggregation": rule("aggregation", protocol.aggregation),
-        "checkpoint": str(card.get("checkpoint", "unknown")),
+        "checkpoint": known["checkpoint"],
         "checkpoint of the paper": rule("checkpoint", protocol.checkpoint),
-        "seed": str(card.get("seed", "unknown")),
-        "unseen": str(card.get("unseen", __version__)),
+        "seed": known["seed"],
+        "unseen": str(table.card.get("unseen", __version__)),
+        **({STAMP: str(table.card[STAMP])} if table.card.get(STAMP) else {}),
     }
-
-
-def _crop(calls: Any) -> str:
-    return (
-        ", ".join(map(str, calls)) if isinstance(calls, list | tuple) and calls else str(calls or "unknown")
-    )
 
 
 def to_json(protocol: Protocol, cells: Sequence[Cell], card: Mapping[str, str]) -> str:
@@ -80,7 +61,7 @@ def to_markdown(protocol: Protocol, cells: Sequence[Cell], card: Mapping[str, st
     for name in dict.fromkeys(cell.row for cell in cells if cell.own):
         lines += _own(protocol, name, [cell for cell in cells if cell.row == name])
     lines += _others(protocol, cells)
-    lines += [f"{key}: {value}" for key, value in card.items()]
+    lines += card_lines(card)
     unsaid = protocol.not_said.items()
     lines += ["", *(f"Not said in the paper: {key}; our reading: {text}." for key, text in unsaid)]
     lines += [f"Caution: {text}" for text in protocol.cautions]

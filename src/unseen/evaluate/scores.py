@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 Level = Literal["frame", "video"]
+RATES = (0.001, 0.01, 0.05, 0.1)  # false-alarm rates at which the share of caught fakes is given
 
 
 def measure(score: Any, label: Any, threshold: float = 0.0) -> dict[str, float]:
@@ -67,8 +68,7 @@ def measure(score: Any, label: Any, threshold: float = 0.0) -> dict[str, float]:
         "accuracy_real": real,
         "accuracy_fake": fake,
         "eer": metrics.eer(score, label),
-        "tpr_at_fpr_0.01": metrics.tpr_at_fpr(score, label, 0.01),
-        "tpr_at_fpr_0.1": metrics.tpr_at_fpr(score, label, 0.1),
+        **{f"tpr_at_fpr_{rate:g}": metrics.tpr_at_fpr(score, label, rate) for rate in RATES},
         "brier": metrics.brier(score, label),
         "ece": metrics.ece(score, label),
         "n_real": int((label == 0).sum()),

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from unseen.checkpoint import save_run
 from unseen.evaluate.calibration import Calibration
+from unseen.evaluate.selection import MARKS, marks
 from unseen.models.detector import Detector
 from unseen.models.inpainter import FaceInpainter
 from unseen.recipe import Recipe
@@ -45,7 +46,10 @@ def finish(
         "steps": learner.step,
         "stopped_early": course.stopped,
     }
-    facts = {"train": describe_data(training), "val": describe_data(validation)}
+    facts = {
+        role: {**describe_data(rows), MARKS: marks(rows)}
+        for role, rows in (("train", training), ("val", validation))
+    }
     if isinstance(model, FaceInpainter):
         assert not isinstance(judge, Judge)
         _finish_inpainter(out, recipe, model, course, judge, metrics, facts)

@@ -27,6 +27,10 @@ log = logging.getLogger("unseen.train")
 
 SCORES, RESULT, TABLE = "scores.parquet", "sweep.csv", "sweep.md"
 VALIDATION, MEASURED = "validation", "measured"  # what a row is to the trial, whatever its own split
+CHOOSING = (
+    "Whoever picks a row of this table by these numbers has chosen on the rows that judge it, and must say "
+    "so; measure the choice on others."
+)
 RATE = 0.01  # of false alarms on validation people, at which the others' are counted
 
 
@@ -302,6 +306,8 @@ def to_markdown(frame: pl.DataFrame, *, level: Level = "frame") -> str:
         "validation reals; all in percent, "
         f"mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''}.",
     ]
+    if shown["variant"].n_unique() > 1:
+        lines += ["", f"**{CHOOSING}**"]
     return "\n".join(lines) + "\n"
 
 

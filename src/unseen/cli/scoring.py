@@ -1,0 +1,187 @@
+"""Rows of manifests to score tables, for every verb that scores: by a run, or by anybody's function."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unseen.cli.show import watch
+from unseen.types import FaceRecord, InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unseen.data.transforms import Transform
+    from unseen.evaluate.scores import ScoreTable
+
+__all__ = ["Scorer", "choose_frames", "read_rows", "scorer"]
+
+
+def read_rows(known: argparse.Namespace) -> list[FaceRecord]:
+    """Return the rows of --manifest that --split names.
+
+    Raises:
+        InputError: There are none.
+    """
+    from unseen.data.manifest import Manifest
+
+    records: list[FaceRecord] = []
+    there: set[str] = set()
+    for path in known.manifest:
+        rows = Manifest.read(path).records()
+        there |= {str(r.split) for r in rows}
+        records += rows if known.split == "all" else [r for r in rows if r.split == known.split]
+    if not records:
+        raise InputError(
+            f"{', '.join(map(str, known.manifest))}: no rows of split '{known.split}' (there are: "
+            f"{', '.join(sorted(there)) or 'none'}); name another with --split, or --split all",
+            reason="empty",
+        )
+    return records
+
+
+def choose_frames(records: Sequence[FaceRecord], count: int | None) -> list[FaceRecord]:
+    """Return the rows of `count` frames a video, evenly spread; all of them if None."""
+    import polars as pl
+
+    from unseen.evaluate.aggregate import chosen_frames
+
+    frame = pl.DataFrame(
+        {
+            "dataset": [r.dataset for r in records],
+            "video": [r.video or r.path for r in records],  # a row without a video is one of its own
+            "method": [r.method for r in records],
+            "frame": [r.frame for r in records],
+        },
+        schema={"dataset": pl.String, "video": pl.String, "method": pl.String, "frame": pl.Int64},
+    )
+    return [row for row, chosen in zip(records, chosen_frames(frame, count), strict=True) if chosen]
+
+
+class Scorer:
+    """A detector with its transforms and what a card says of it.
+
+    Args:
+        detector: As `score_records` takes it.
+        transforms: The deterministic ones.
+        card: What every table it makes carries.
+        data: What it was trained and chosen on: of a run's facts.
+        known: The command line.
+    """
+
+    def __init__(
+        self,
+        detector: nn.Module,
+        transforms: Sequence[Transform],
+        card: Mapping[str, Any],
+        data: Mapping[str, Any],
+        known: argparse.Namespace,
+    ) -> None:
+        self.detector, self.transforms, self.card = detector, list(transforms), dict(card)
+        self.data, self.known = data, known
+
+    def __call__(
+        self,
+        records: Sequence[FaceRecord],
+        out: Path,
+        *,
+        before: Sequence[Transform] = (),
+        card: Mapping[str, Any] | None = None,
+        what: str = "scoring",
+    ) -> ScoreTable:
+        """Score rows into a file.
+
+        Args:
+            records: The rows.
+            out: Where the table goes.
+            before: Transforms that come before the detector's own.
+            card: More facts.
+            what: Named beside the bar.
+        """
+        from unseen.evaluate.run import score_records
+
+        with watch(what, "images") as report:
+            return score_records(
+                self.detector,
+                records,
+                [*before, *self.transforms],
+                out=out,
+                batch_size=self.known.batch_size,
+                workers=self.known.workers,
+                device=self.known.device,
+                card=self.card_of(records) | dict(card or {}),
+                report=lambda done, _: report(done, len(records)),
+            )
+
+    def card_of(self, records: Sequence[FaceRecord]) -> dict[str, Any]:
+        """Return the card of a table of these rows, with a stamp if they chose or trained the detector."""
+        from unseen.evaluate.card import STAMP
+        from unseen.evaluate.selection import stamp
+
+        told = stamp(self.data, records)
+        return {
+            **self.card,
+            "manifest": ", ".join(p.name for p in self.known.manifest),
+            "split": self.known.split,
+            **({STAMP: told} if told else {}),
+        }
+
+
+def scorer(known: argparse.Namespace) -> Scorer:
+    """Return the detector that the command line names: RUN, or --predict with --align.
+
+    Raises:
+        InputError: Both or neither are given, or one cannot be loaded.
+    """
+    predict = getattr(known, "predict", None)
+    if (known.model is None) == (predict is None):
+        raise InputError("evaluate: give a RUN, or --predict module:function", reason="usage")
+    if predict is not None:
+        return _foreign(known, predict)
+    from unseen.checkpoint import load_run
+
+    run = load_run(known.model)
+    settings = run.recipe.expanded()
+    keep = settings["trainer"]["keep"]
+    chosen = " by AUC on the validation split of the training data" if keep == "best" else ""
+    card = {
+        "run": run.name,
+        "weights": run.digest,
+        "crop": [_call(c) for c in settings["data"]["transforms"] if c["class_path"].endswith("AlignFace")],
+        "checkpoint": f"the {keep} one{chosen}",
+        "seed": run.recipe.seed,
+    }
+    return Scorer(run.model, run.transforms, card, run.facts.get("data", {}), known)
+
+
+def _foreign(known: argparse.Namespace, predict: str) -> Scorer:
+    from unseen.data.transforms import AlignFace
+    from unseen.evaluate.foreign import ForeignDetector, import_function
+
+    function, code = import_function(predict)
+    transforms: list[Transform] = []
+    crop = "as it lies on disk"
+    if known.align is not None:
+        template, _, rest = known.align.partition(":")
+        size, _, scale = rest.partition(":")
+        try:
+            wanted: dict[str, Any] = {"size": int(size), "template": template}
+            if scale:
+                wanted["scale"] = float(scale)
+        except ValueError:
+            raise InputError(
+                f"--align {known.align}: expected TEMPLATE:SIZE[:SCALE], such as arcface:256:1.3",
+                reason="usage",
+            ) from None
+        transforms = [AlignFace(**wanted)]
+        crop = f"AlignFace({', '.join(f'{k}={v}' for k, v in wanted.items())})"
+    card = {"run": predict, "weights": f"code {code}", "crop": [crop], "checkpoint": "unknown"}
+    detector = ForeignDetector(function, name=f"--predict {predict}", probability=known.probability)
+    return Scorer(detector, transforms, card, {}, known)
+
+
+def _call(call: dict[str, Any]) -> str:
+    arguments = ", ".join(f"{k}={v}" for k, v in call.get("init_args", {}).items() if v is not None)
+    return f"{call['class_path'].rpartition('.')[2]}({arguments})"
