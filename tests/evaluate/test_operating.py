@@ -90,12 +90,13 @@ def test_isotonic_equals_scikit_learn() -> None:
     score = np.round(rng.normal(label, 1.0), 1)  # with ties
     counts = np.bincount(label)
     theirs = IsotonicRegression(out_of_bounds="clip").fit(score, label, sample_weight=1 / counts[label])
-    at = np.linspace(-3, 4, 200)
     low, high = 1 / (counts[0] + 2), (counts[1] + 1) / (counts[1] + 2)
-    expected = np.clip(theirs.predict(at), low, high)
     ours = Isotonic.fit(score, label)
-    # Theirs keeps the ends of each step only; between them both are linear.
-    np.testing.assert_allclose(ours.probabilities(at), expected, atol=1e-9)
+    expected = np.clip(theirs.predict(ours.score), low, high)
+    np.testing.assert_allclose(ours.probability, expected, atol=1e-9)
+    # Between the scores of the fit both are lines; the limits are put on before they are drawn.
+    at = np.linspace(-3, 4, 200)
+    np.testing.assert_allclose(ours.probabilities(at), np.interp(at, ours.score, expected), atol=1e-9)
     assert (np.diff(ours.probabilities(at)) >= 0).all()
 
 

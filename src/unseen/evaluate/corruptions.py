@@ -131,7 +131,7 @@ class Corrupt(Transform):
         return replace(sample, image=corrupt(sample.image, self.name, self.level, own))
 
 
-def _bytes(image: NDArray[np.floating[Any]]) -> _Image:
+def _bytes(image: NDArray[Any]) -> _Image:
     return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)
 
 
