@@ -16,7 +16,8 @@ __all__ = ["COMPRESSED", "Place", "label_of", "labels_for", "place_of", "slashes
 COMPRESSED = frozenset(
     ("FaceForensics++", "FF-DF", "FF-F2F", "FF-FS", "FF-NT", "FF-FH", "FaceShifter", "DeepFakeDetection")
 )
-_LABELS = {  # our data set: its label of real, its labels of fakes by our method (None: of all)
+# Our data set: its label of real, its labels of fakes by our method (None: of all).
+_LABELS: dict[str, tuple[str, dict[str | None, str]]] = {
     "ff++": ("FF-real", {"deepfakes": "FF-DF", "face2face": "FF-F2F", "faceswap": "FF-FS",
                          "neuraltextures": "FF-NT", "faceshifter": "FF-FH"}),
     "faceshifter": ("FF-real", {None: "FF-FH"}),
@@ -129,10 +130,10 @@ def place_of(path: str, root: str = "") -> Place:
         re.search(r"(^|[-_ ])(fake|synthesis)$", w) or w.startswith(("method_", "manipulated")) for w in words
     ):
         found = Label.FAKE
-    method = None if found is None else "real" if found is Label.REAL else below[-1]
+    forged: str | None = None if found is None else "real" if found is Label.REAL else below[-1]
     if found is Label.FAKE and words[-1] in ("fake", "celeb-synthesis"):
-        method = dataset
-    return Place(dataset, found, method, "/".join([*below, video]) if below else video, int(stem))
+        forged = dataset
+    return Place(dataset, found, forged, "/".join([*below, video]) if below else video, int(stem))
 
 
 def who(dataset: str, video: str) -> tuple[str | None, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def decode_landmarks(content: bytes, name: str = "landmarks") -> NDArray[np.floa
 
 def _items(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
-        import lmdb
+        lmdb = importlib.import_module("lmdb")  # optional, and without types
     except ImportError as error:
         raise InputError(
             "reading an LMDB needs lmdb: pip install 'unseen[lmdb]'", reason="not_installed"
