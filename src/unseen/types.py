@@ -198,7 +198,7 @@ def _move_all(regions: list[Tensor], device: Any, non_blocking: bool) -> list[Te
     if not regions:
         return []
     whole = torch.cat(regions).to(device, non_blocking=non_blocking)
-    return list(whole.split([len(region) for region in regions]))
+    return list(torch.split(whole, [len(region) for region in regions]))
 
 
 @dataclass(frozen=True, eq=False)

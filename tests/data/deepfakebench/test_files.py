@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 
@@ -197,7 +198,6 @@ def test_bare_landmarks_that_are_none(content_: bytes) -> None:
 @pytest.mark.parametrize("slash", ["\\", "/"])
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
 def test_lmdb(root: Path, tmp_path: Path, slash: str, kind: type) -> None:
-    lmdb = pytest.importorskip("lmdb", reason="pip install 'unseen[lmdb]'")
     with (
         lmdb.open(str(tmp_path / "db"), map_size=2**24) as database,
         database.begin(write=True) as transaction,
@@ -218,7 +218,6 @@ def test_lmdb(root: Path, tmp_path: Path, slash: str, kind: type) -> None:
 
 
 def test_lmdb_key_that_leaves_the_folder(tmp_path: Path) -> None:
-    lmdb = pytest.importorskip("lmdb", reason="pip install 'unseen[lmdb]'")
     with lmdb.open(str(tmp_path / "db")) as database, database.begin(write=True) as transaction:
         transaction.put(rb"..\..\evil.png", b"x")
     with pytest.raises(InputError, match="leaves the folder"):
