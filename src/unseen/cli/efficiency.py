@@ -27,7 +27,7 @@ def run_efficiency(known: argparse.Namespace) -> int:
         raise InputError("evaluate --efficiency: give a RUN", reason="usage")
     run = load_run(known.model)
     numbers = efficiency(
-        run.detector,
+        run.recipe.detector(pretrained=False),  # as it is trained: what a method freezes is frozen
         size=known.size,
         batch_size=known.batch_size,
         batches=_batches(run, known) if known.manifest else None,
@@ -65,4 +65,4 @@ def _batches(run: Run, known: argparse.Namespace) -> Iterable[FaceBatch]:
     sampler.batch_size = known.batch_size
     faces = FaceDataset(records, data.transforms, seed=run.recipe.seed, training=True, synthesise=synthesise)
     stream = BatchStream(sampler, records, seed=run.recipe.seed)
-    return make_loader(FaceBatches(faces), stream, workers=known.workers)  # type: ignore[return-value]
+    return make_loader(FaceBatches(faces), stream, workers=known.workers)

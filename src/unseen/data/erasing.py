@@ -39,7 +39,7 @@ def erase(sample: FaceSample, mask: NDArray[Any], fill: Fill, weight: float, noi
 
     Args:
         sample: The face.
-        mask: Not 0 where the picture is to be erased.
+        mask: 255 where the picture is to be erased, else 0.
         fill: Black, uniform noise, or the picture's mean colour.
         weight: Multiplies the sample's weight.
         noise: Seed of the noise.
@@ -49,7 +49,7 @@ def erase(sample: FaceSample, mask: NDArray[Any], fill: Fill, weight: float, noi
     """
     image = sample.image
     if fill == "zero":
-        erased = cv2.bitwise_and(image, image, mask=cv2.bitwise_not(mask))
+        erased = cv2.subtract(image, cv2.merge((mask, mask, mask)))  # stops at 0; faster than indexing
     elif fill == "noise":
         other = np.random.default_rng(noise).integers(0, 256, image.shape, dtype=np.uint8)
         erased = cv2.copyTo(other, mask, image.copy())

@@ -106,7 +106,7 @@ def efficiency(
     """Measure a detector as PRLE's Table VIII does; it is copied, and itself not touched.
 
     Args:
-        detector: A `Detector`.
+        detector: A `Detector`. What is frozen stays so, unless everything is.
         size: Side of the picture; the detector's own if None.
         batch_size: Pictures at a time.
         batches: Real batches of any size, such as a training loader's: what reading and augmenting leave of
@@ -119,13 +119,16 @@ def efficiency(
         if device == "auto"
         else torch.device(device)
     )
-    model: Any = copy.deepcopy(detector).to(place, memory_format=torch.channels_last).requires_grad_(True)
+    model: Any = copy.deepcopy(detector)
+    if not any(p.requires_grad for p in model.parameters()):  # a run's, which is not to learn any more
+        model.requires_grad_(True)
+    model.to(place).to(memory_format=torch.channels_last)
     side = size or int(model.image_size)
     image = torch.rand(batch_size, 3, side, side, device=place).contiguous(memory_format=torch.channels_last)
     label = torch.arange(batch_size, device=place) % 2
     nowhere = [torch.zeros(0, 4, device=place)] * batch_size
     batch = FaceBatch(image, label, domain=label, regions=nowhere)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-6)
 
     def judge() -> None:
         with torch.inference_mode():
@@ -133,7 +136,8 @@ def efficiency(
 
     def step(batch: FaceBatch = batch) -> int:
         optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(model.losses(batch).values())).sum().backward()
+        loss: Any = torch.stack(list(model.losses(batch).values())).sum()
+        loss.backward()
         optimizer.step()
         return len(batch)
 

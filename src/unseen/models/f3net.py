@@ -233,6 +233,7 @@ class F3Net(Backbone):
         widths, channels = _widths(views, trunks, meetings, image_size, name)
         super().__init__(channels, channels, image_size, mean=mean, std=std)
         self.views, self.trunks = views, trunks
+        self._chain = tuple(names)
         self.mixes = nn.ModuleDict({module: MixBlock(widths[module]) for module in meetings})
 
     def forward(self, image: Tensor) -> Features:
@@ -250,7 +251,7 @@ class F3Net(Backbone):
             image = image.float()
             inputs = {"fad": self.normalize(image), "lfs": image}
             seen = {key: view(inputs[key]) for key, view in self.views.items()}
-        for module in next(iter(self.trunks.values())):  # type: ignore[union-attr]
+        for module in self._chain:
             for key, trunk in self.trunks.items():
                 seen[key] = trunk[module](seen[key])  # type: ignore[index]
             if module in self.mixes:
@@ -275,9 +276,9 @@ def _trunk(
     wide = type(module)(
         channels,
         module.out_channels,
-        module.kernel_size,  # type: ignore[arg-type]
-        stride=1 if keep_size else module.stride,  # type: ignore[arg-type]
-        padding=module.padding,  # type: ignore[arg-type]
+        module.kernel_size,
+        stride=1 if keep_size else module.stride,
+        padding=module.padding,
         bias=module.bias is not None,
     )
     copies = channels // 3

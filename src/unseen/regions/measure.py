@@ -20,6 +20,9 @@ from unseen.types import FaceRecord, InputError, Label
 __all__ = ["AlphaScore", "Share", "region_shares", "scores_by_alpha"]
 
 
+ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
 @dataclass(frozen=True)
 class Share:
     """Table I: how much of a face one detector looks at.
@@ -108,7 +111,7 @@ def scores_by_alpha(
     records: Sequence[FaceRecord],
     regions: str,
     *,
-    alphas: Sequence[float] = tuple(i / 10 for i in range(11)),
+    alphas: Sequence[float] = ALPHAS,
     batch_size: int = 32,
     workers: int = 0,
     device: str = "auto",
