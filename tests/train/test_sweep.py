@@ -117,7 +117,7 @@ def test_numbers_by_hand() -> None:
 
 def test_methods_that_stay_unseen(tiny: Tiny, judged: Path, tmp_path: Path) -> None:
     from unseen.recipe.settings import DataSettings
-    from unseen.train.fit import _known
+    from unseen.train.rows import _known
 
     rows = Manifest.read(judged).records()
     kept = _known(rows, DataSettings(manifest="x.parquet", methods=["m2"]))

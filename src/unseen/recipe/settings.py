@@ -50,8 +50,8 @@ class DataSettings:
         workers: Processes that load pictures; null for one a core, at most 8.
         val_batch: Faces in a batch of the validation.
         val_limit: At most so many faces are validated on, spread evenly over the rows; null for all.
-        residuals: Folder that `unseen prepare residuals` wrote, for a `ResidualBackbone`. Validation reads them
-            from there, and training as well if nothing in it is random.
+        residuals: Folder that `unseen prepare residuals` wrote, for a `ResidualBackbone`. Validation reads
+            them from there, and training as well if nothing in it is random.
     """
 
     manifest: str | None = None
