@@ -33,7 +33,7 @@ def fold_norms(backbone: Backbone) -> Backbone:
     for conv, norm in pairs:
         weight, bias = norm.weight, norm.bias
         assert norm.running_mean is not None and norm.running_var is not None
-        conv.weight, conv.bias = fuse_conv_bn_weights(  # type: ignore[assignment]
+        conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, weight, bias
         )
         owner, _, last = names[norm].rpartition(".")

@@ -192,7 +192,7 @@ def look(
 def _lean(detector: Detector, device: torch.device) -> Detector:
     """Return a copy that says the same sooner: norms folded, in the layout that convolutions like."""
     detector = copy.deepcopy(detector).to(device).eval()
-    lean = Detector(fold_norms(detector.backbone), detector.head, [*detector.parts])  # type: ignore[list-item]
+    lean = Detector(fold_norms(detector.backbone), detector.head, [*detector.parts])
     return lean.to(memory_format=torch.channels_last)
 
 
