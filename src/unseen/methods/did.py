@@ -81,10 +81,10 @@ def auc_margin(
         score, label, weight: (B,) -> scalar.
 
     Example:
-        Gaps of 0.1 and 1: (0.15 - 0.1)^2 / 2
+        Gaps of 0.05 and 1: (0.15 - 0.05)^2 / 2
 
-        >>> auc_margin(torch.tensor([0.1, 1.0, 0.0]), torch.tensor([1, 1, 0]))
-        tensor(0.0012)
+        >>> auc_margin(torch.tensor([0.05, 1.0, 0.0]), torch.tensor([1, 1, 0]))
+        tensor(0.0050)
     """
     fake, real = (label == 1).to(score.dtype), (label == 0).to(score.dtype)
     if weight is not None:
