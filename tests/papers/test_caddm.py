@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
 from tests.train.faces import ellipse_landmarks
 from unseen.data.dataset import FaceDataset
@@ -393,6 +394,24 @@ def test_dssim_is_the_printed_formula(portrait: np.ndarray) -> None:
         assert np.abs(found - literal_dssim(a, b)).max() < 5e-5
         assert np.array_equal(found, dssim(b, a)) or np.abs(found - dssim(b, a)).max() < 1e-6
         np.testing.assert_allclose(dssim(a.astype(float), b.astype(np.float32)), found, atol=1e-6)
+
+
+def test_dssim_agrees_with_scikit_image(portrait: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    a = np.ascontiguousarray(portrait[:120, :160])
+    b = np.clip(a + rng.normal(0, 20, a.shape), 0, 255).astype(np.uint8)
+    _, similar = structural_similarity(
+        a,
+        b,
+        data_range=255,
+        channel_axis=-1,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    inside = (slice(5, -5), slice(5, -5))  # borders are mirrored in another way there
+    assert np.abs(dssim(a, b) - (1 - similar) / 2)[inside].max() < 1e-3
 
 
 def test_dssim_of_equal_and_of_flat_pictures() -> None:
