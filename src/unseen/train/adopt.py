@@ -94,7 +94,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "Python objects is refused: save its state dict alone",
             reason="unreadable",
         ) from error
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "network"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):

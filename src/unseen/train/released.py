@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from unseen.checkpoint import save_run
 from unseen.models.caddm_names import released_backbone, released_to_ours
 from unseen.recipe import read_recipe
 from unseen.run_files import LIST, digest
+from unseen.train.adopt import read_weights
 from unseen.types import InputError
 
 __all__ = ["import_caddm"]
@@ -39,7 +36,8 @@ def import_caddm(weights: str | Path, out: str | Path) -> Path:
     weights, out = Path(weights), Path(out)
     if (out / LIST).exists():
         raise InputError(f"{out}: already holds a run; give another folder", reason="exists")
-    state = _read(weights)
+    # Trained on several GPUs, every name begins with the wrapper's.
+    state = {str(key).removeprefix("module."): value for key, value in read_weights(weights).items()}
     try:
         name = released_backbone(state)
         recipe = read_recipe(_settings(name))
@@ -70,24 +68,3 @@ def _settings(name: str) -> dict[str, Any]:
             "transforms": [{"class_path": "AlignFace", "init_args": {"size": 224, "template": "caddm"}}],
         },
     }
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return the network's tensors by name."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", reason="missing")
-    try:
-        saved = torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # a file that is no checkpoint fails in many ways
-        raise InputError(
-            f"{path}: cannot be read as plain weights ({' '.join(str(error).split())[:200]})",
-            reason="unreadable",
-        ) from error
-    state = saved.get("network", saved) if isinstance(saved, Mapping) else saved
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(
-            f"{path}: expected a mapping of names to tensors, by itself or under `network`",
-            reason="unreadable",
-        )
-    # Trained on several GPUs, every name begins with the wrapper's.
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
