@@ -20,6 +20,7 @@ from unseen.cli import (
     prepare,
     regions,
     residuals,
+    serve,
     sweep,
     train,
 )
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for verb in (
         detect,
+        serve,
         prepare,
         residuals,
         audit,
