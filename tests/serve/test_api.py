@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
 import stat
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.serve.conftest import Open, send, settle
+from unseen.serve.spool import Spool
+from unseen.serve.upload import Refused, receive
 
 KEYS = {"file", "verdict", "reason", "probability", "threshold", "people", "warnings", "sha256", "model"}
 
@@ -126,6 +131,35 @@ def test_bodies_that_are_refused(
 
 def test_the_largest_file_allowed_is_taken(client: TestClient) -> None:
     assert settle(client, send(client, b"x" * 200_000))["bytes"] == 200_000
+
+
+def test_a_length_that_is_not_stated_is_counted(client: TestClient) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield part(b"file", b"")[:-2]
+        for _ in range(40):
+            yield b"x" * 10_000
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    answer = client.post("/v1/inspections", content=chunks(), headers=headers)
+    assert answer.status_code == 413 and answer.json()["reason"] == "too_large"
+
+
+@pytest.mark.parametrize(("last", "status"), [("sleep", 408), ("leave", None)])
+def test_uploads_that_never_end_leave_nothing(tmp_path: Path, last: str, status: int | None) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield part(b"file", b"x" * 1000)[:-2]
+        if last == "leave":
+            raise ConnectionResetError
+        await asyncio.sleep(60)
+
+    spool = Spool(str(tmp_path), 10_000)
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    expected = ConnectionResetError if status is None else Refused
+    with pytest.raises(expected) as caught:
+        asyncio.run(receive(headers, chunks(), spool, most=5000, seconds=0.2))
+    assert getattr(caught.value, "status", None) == status
+    assert spool.used == 0 and [path.name for path in spool.path.iterdir()] == ["lock"]
+    spool.close()
 
 
 def test_a_stated_length_condemns_before_anything_is_read(client: TestClient) -> None:

@@ -145,6 +145,29 @@ def test_many_files_are_not_mixed_up(real: TestClient) -> None:
         assert verdict["file"] == f"{number}.png" and verdict["verdict"] == "not_applicable"
 
 
+def test_nothing_connects_to_anywhere() -> None:
+    code = """
+import sys
+def refuse(event, words):
+    if event in ("socket.connect", "socket.getaddrinfo", "urllib.Request", "subprocess.Popen", "os.exec"):
+        raise SystemExit(f"{event} {words}")
+sys.addaudithook(refuse)
+from pathlib import Path
+from unseen.serve.settings import Settings
+from unseen.serve.worker import load_examiner
+from unseen.serve import api, run
+examine, facts = load_examiner(Settings())
+print(examine(Path(sys.argv[1]), "a")[0]["reason"])
+"""
+    words = [sys.executable, "-c", code, str(PORTRAIT)]
+    said = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert said.returncode == 0 and said.stdout.strip() in (
+        "below_threshold",
+        "in_band",
+        "above_threshold",
+    ), said
+
+
 # --- the command ---
 
 

@@ -25,6 +25,7 @@ TOKEN = "a-token-of-more-than-16-letters"
         ("hang", "timeout", "more than 1 s"),
         ("crash", "crashed", "exit code 7"),
         ("raise", "crashed", "exit code 70"),
+        ("lies", "crashed", "broke down"),
     ],
 )
 def test_a_worker_that_is_lost_costs_its_file_alone(serving: Open, word: str, reason: str, said: str) -> None:

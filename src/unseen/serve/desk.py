@@ -45,6 +45,7 @@ class Inspection:
     started: float | None = None
     finished: float | None = None
     verdict: bytes = b""
+    state: str = ""  # of the verdict
     report: bytes = b""
     slot: Slot | None = None
 
@@ -78,6 +79,7 @@ class Desk:
         self.heard: Callable[[Inspection, str | None], None] = lambda inspection, lost: None
         self.facts: dict[str, Any] = {}
         self.slots = [Slot(settings, make) for _ in range(settings.workers)]
+        self.running = 0  # files that are being examined
         self.kept_bytes = 0
         self._all: OrderedDict[str, Inspection] = OrderedDict()
         self._finished: OrderedDict[str, Inspection] = OrderedDict()  # the oldest first
@@ -124,11 +126,6 @@ class Desk:
     def queued(self) -> int:
         """Files that wait."""
         return len(self._queue)
-
-    @property
-    def running(self) -> int:
-        """Files that are being examined."""
-        return sum(inspection.status == "running" for inspection in list(self._all.values()))
 
     @property
     def kept(self) -> int:
@@ -207,12 +204,15 @@ class Desk:
                     return
                 inspection = self._queue.popleft()
                 inspection.status, inspection.started, inspection.slot = "running", time.time(), slot
+                self.running += 1
             answer, lost = self._examine(slot, inspection)
             with self._change:
                 inspection.slot = None
                 self._drop_file(inspection)
                 inspection.finished = time.time()
                 inspection.verdict, inspection.report = answer.verdict, answer.report
+                inspection.state = answer.state
+                self.running -= 1
                 inspection.status = "failed" if lost else "done"
                 if inspection.id in self._all:
                     self._finished[inspection.id] = inspection

@@ -36,9 +36,10 @@ class Spool:
     def __init__(self, folder: str | None, capacity: int) -> None:
         parent = Path(folder or tempfile.gettempdir())
         try:
-            sweep_abandoned(parent)
+            if os.name == "posix":  # locks are; elsewhere what a killed server left is for its user to remove
+                sweep_abandoned(parent)
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # mode 0700
-            self._held = _lock(self.path / LOCK)
+            self._held = _lock(self.path / LOCK) if os.name == "posix" else None
         except OSError as error:
             raise InputError(f"{parent}: no folder can be made here ({error}); see --folder") from error
         self.capacity = capacity
@@ -48,7 +49,7 @@ class Spool:
     def create(self) -> tuple[Path, BinaryIO]:
         """Open a new empty file that only this user may read."""
         path = self.path / secrets.token_hex(16)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         return path, os.fdopen(descriptor, "wb")
 
     def claim(self, count: int) -> None:
