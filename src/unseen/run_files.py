@@ -10,9 +10,10 @@ from typing import Any
 
 from unseen.types import InputError
 
-__all__ = ["CONCEPTS", "LIST", "check_file", "digest", "read_facts"]
+__all__ = ["CONCEPTS", "EXPORTED", "LIST", "check_file", "digest", "read_facts"]
 
 LIST = "run.json"
+EXPORTED = "1"  # the format of the one file that `unseen export` writes
 CONCEPTS = "concepts.json"  # only of runs with a memory of real concepts
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,74 @@ def test_the_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out.html"]
     with pytest.raises(InputError, match="cannot be written"):
         write_report([film()], tmp_path / "no" / "out.html")
+
+
+def leaves(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [leaf for entry in value.values() for leaf in leaves(entry)] + list(value)
+    if isinstance(value, list):
+        return [leaf for entry in value for leaf in leaves(entry)]
+    return [value]
+
+
+def test_every_field_of_the_json_is_in_the_page() -> None:
+    verdict = film()
+    verdict.people[0].quality = {"size": 123.25, "blocks": 0.0625}
+    verdict.people[0].unlike = ["a smaller face"]
+    verdict.media["traces"] = {
+        "software": "Editor <9>",
+        "jpeg_gaps": 0.5,
+        "reencoded": ["It was saved before."],
+        "c2pa": {
+            "status": "present",
+            "validation": "Valid",
+            "actions": ["c2pa.edited"],
+            "issuer": "Signer & Co",
+        },
+    }
+    facts = json.loads(verdict.to_json())
+    page = Page(verdict.to_html())
+    words = "\n".join(page.words)
+    record = json.loads(next(text for text in page.words if text.startswith("{") and '"sha256"' in text))
+    assert record == facts  # nothing of the JSON is missing, and nothing was rounded on the way
+    for leaf in leaves(facts):
+        assert leaf is None or json.dumps(leaf).strip('"') in words, leaf
+    # What a person should read does not hide in the record.
+    shown = words.split('"sha256"')[0]
+    for text in ("Editor <9>", "It was saved before.", "Signer & Co", "c2pa.edited", "a smaller face"):
+        assert text in shown, text
+    assert "Fewer than 1 in 100 real people look this unreal." in shown
+
+
+def test_headings_descend_one_step_at_a_time() -> None:
+    levels = [
+        int(tag[1]) for tag, _ in Page(report([film(), film("b.mp4")])).tags if re.fullmatch("h[1-6]", tag)
+    ]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels)), levels
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_letters_contrast_with_what_they_stand_on(scheme: int) -> None:
+    """WCAG 2.2, 1.4.3: at least 4.5 to 1, in light and dark."""
+    css = re.search(r"<style>(.*?)</style>", film().to_html(), re.DOTALL).group(1)
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", css.split(":root")[1 + scheme]))
+    pairs = [(ink, ground) for ink in ("ink", "quiet", "link") for ground in ("ground", "card", "soft")]
+    pairs += [(tone, f"{tone}-soft") for tone in ("fake", "real", "inconclusive", "none")]
+    for ink, ground in pairs:
+        light, dark = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
+
+
+def test_a_report_as_json_holds_the_pictures(tmp_path: Path) -> None:
+    (facts,) = json.loads(write_report([film()], tmp_path / "out.json").read_text())
+    assert facts["evidence"][0]["heat_picture"].startswith("data:image/jpeg;base64,")
+    assert {k: v for k, v in facts.items() if k != "evidence"} == {
+        k: v for k, v in json.loads(film().to_json()).items() if k != "evidence"
+    }

@@ -241,7 +241,7 @@ def test_json_round_trip_is_exact(tmp_path):
         assert again.to_json() == text
         assert again.decide(again.threshold()) == ("fake", "above_threshold")
         assert again.threshold_rule == found.threshold_rule
-    assert json.loads(text)["version"] == 1
+    assert json.loads(text)["version"] == 2
 
 
 @pytest.mark.parametrize(

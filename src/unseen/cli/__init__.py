@@ -11,11 +11,13 @@ from unseen import __version__
 from unseen.cli import (
     audit,
     caddm,
+    calibrate,
     compare,
     corrupt,
     deepfakebench,
     detect,
     evaluate,
+    export,
     forge,
     prepare,
     regions,
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for verb in (
         detect,
         serve,
+        calibrate,
         prepare,
         residuals,
         audit,
@@ -51,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         corrupt,
         caddm,
         deepfakebench,
+        export,
         regions,
     ):
         verb.add(verbs)

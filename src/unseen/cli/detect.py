@@ -33,13 +33,27 @@ def add(verbs: Any) -> None:
         "--run", default="default", dest="model", help="a run folder (default: the embedded model)"
     )
     verb.add_argument("--frames", type=positive, default=32, help="frames a video (default: 32)")
-    verb.add_argument("--report", type=Path, metavar="HTML", help="write a self-contained report")
+    verb.add_argument(
+        "--report", type=Path, metavar="FILE", help="write a self-contained report: .html, or .json"
+    )
     verb.add_argument("--json", action="store_true", help="print one JSON list, an object a file")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     verb.add_argument(
         "--engine", default="auto", choices=["auto", "onnx", "torch"], help="what runs the network"
     )
     verb.add_argument("--fail-on-fake", action="store_true", help="exit with 3 if a file is fake")
+    many = verb.add_argument_group("many files")
+    many.add_argument(
+        "--out",
+        type=Path,
+        metavar="TABLE",
+        help="a row a file, as .parquet, .csv or .jsonl, instead of words",
+    )
+    many.add_argument("--jobs", type=positive, help="worker processes (default: one a core)")
+    many.add_argument("--resume", action="store_true", help="go on with the table of an earlier call")
+    many.add_argument(
+        "--seconds-per-file", type=float, default=120.0, help="a file that takes longer is given up (120)"
+    )
 
 
 def run(known: argparse.Namespace) -> int:
@@ -47,6 +61,10 @@ def run(known: argparse.Namespace) -> int:
     from unseen.detect.inspector import Inspector
     from unseen.detect.report import write_report
 
+    if known.out is not None:
+        return run_batch(known)
+    if known.jobs is not None or known.resume:
+        raise InputError("--jobs and --resume belong to --out TABLE; give one", reason="usage")
     if known.report is not None and not known.report.resolve().parent.is_dir():
         raise InputError(f"{known.report}: its folder does not exist; make it first", reason="missing")
     inspector = Inspector(known.model, frames=known.frames, device=known.device, engine=known.engine)
@@ -68,6 +86,28 @@ def run(known: argparse.Namespace) -> int:
     if any(verdict.verdict == "error" for verdict in verdicts):
         return FAILED
     return FAKE if known.fail_on_fake and any(verdict.verdict == "fake" for verdict in verdicts) else OK
+
+
+def run_batch(known: argparse.Namespace) -> int:
+    """Inspect many files in processes, a row each."""
+    import os
+
+    from unseen.detect.batch import Settings, inspect_folder
+
+    if known.json or known.report is not None:
+        raise InputError("--out writes a table; give --json or --report in a call without it", reason="usage")
+    jobs = known.jobs or os.cpu_count() or 1
+    settings = Settings(known.model, known.frames, known.engine, known.device, known.seconds_per_file, jobs)
+    with watch("inspecting", "files") as report:
+        summary = inspect_folder(known.files, known.out, settings, resume=known.resume, report=report)
+    print(f"{known.out}: {summary.files} files, {summary.fresh} inspected now")
+    for verdict, count in summary.verdicts.most_common():
+        print(f"  {verdict}: {count}")
+    for reason, count in summary.reasons.most_common():
+        print(f"    {reason}: {count}")
+    if summary.verdicts["error"]:
+        return FAILED
+    return FAKE if known.fail_on_fake and summary.verdicts["fake"] else OK
 
 
 def _media_files(given: str) -> list[Path]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unseen.run_files import CONCEPTS
 from unseen.types import InputError
 
-__all__ = ["Concepts", "Example", "Likeness", "read_concepts"]
+__all__ = ["Concepts", "Example", "Likeness", "parse_concepts", "read_concepts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +100,22 @@ def read_concepts(folder: Path, facts: Mapping[str, Any]) -> Concepts:
         return Concepts()
     path = folder / CONCEPTS
     try:
-        told = json.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); copy the run again", reason="tampered"
+        ) from error
+    return parse_concepts(text, str(path))
+
+
+def parse_concepts(text: str, name: str) -> Concepts:
+    """Return what the text of `concepts.json` says; nothing for none. `name` is said in errors."""
+    if not text:
+        return Concepts()
+    try:
+        told = json.loads(text)
         if told["format"] != 1:
-            raise InputError(f"{path}: format {told['format']}; this version of unseen reads 1")
+            raise InputError(f"{name}: format {told['format']}; this version of unseen reads 1")
         nearest = tuple(
             tuple(
                 Example(str(e["path"]), float(e["similarity"]), base64.b64decode(e.get("picture", "")))
@@ -111,7 +124,7 @@ def read_concepts(folder: Path, facts: Mapping[str, Any]) -> Concepts:
             for concept in told["concepts"]
         )
         return Concepts(float(told["usual"][0]), nearest)
-    except (OSError, KeyError, TypeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: damaged ({error}); copy the run again", reason="tampered") from error
+        raise InputError(f"{name}: damaged ({error}); copy the run again", reason="tampered") from error

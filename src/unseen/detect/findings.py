@@ -31,6 +31,8 @@ def people_of(
     A person's score is the mean of the scores of the frames that could be judged, which is what the
     calibration was made from.
     """
+    from unseen.evaluate.scope import medians
+
     people = []
     for number, positions in enumerate(tracks, start=1):
         frames = [looks[i].sightings[j] for i, j in positions]
@@ -42,6 +44,9 @@ def people_of(
             rare = calibration.p_value(person.score)
             person.p_value = None if math.isnan(rare) else rare
             person.verdict, person.reason = calibration.decide(person.score)
+            person.quality = medians([s.quality for s in person.scored if s.quality is not None])
+            if calibration.scope is not None:
+                person.unlike = [rare.text for rare in calibration.scope.rare(person.quality)]
         else:
             reasons = Counter(s.reason or "no_face" for s in frames)
             person.reason = reasons.most_common(1)[0][0]
@@ -102,7 +107,8 @@ def warnings_of(
             f"Only {counts['frames_judged']} of {counts['frames']} frames show a face that could be judged; "
             "the verdict rests on these few."
         )
-    if scored:
+    said += outside(judged, calibration)
+    if scored and calibration.scope is None:  # without a calibration's own pictures, fixed limits must do
         small = statistics.median(s.size for s in scored)
         if small < 1.5 * gate.min_face:
             said.append(
@@ -118,6 +124,28 @@ def warnings_of(
         said.append(
             f"{len(judged)} people were judged, each against the same threshold: the more people a file "
             "shows, the likelier that one real person passes it by chance."
+        )
+    return said
+
+
+def outside(judged: Sequence[Person], calibration: Calibration) -> list[str]:
+    """Say in which ways faces are unlike those that the false-alarm rate was promised for."""
+    if calibration.scope is None:
+        return []
+    known = calibration.scope.people
+    rare = "fewer than 1 in 100" if known >= 99 else "not one"
+    ways: dict[str, list[int]] = {}
+    for person in judged:
+        if person.unlike:
+            ways.setdefault("; ".join(person.unlike), []).append(person.id)
+    said = []
+    for text, ids in ways.items():
+        who = "The face is" if len(judged) == 1 else f"Person {ids[0]} is"
+        if len(ids) > 1:
+            who = f"{len(ids)} of {len(judged)} people are"
+        said.append(
+            f"{who} unlike those that the detector was calibrated on: {text} ({rare} of {known} real people "
+            "is so). The stated false-alarm rate is not promised here."
         )
     return said
 

@@ -24,6 +24,7 @@ from unseen.detect.pictures import choose, picture_all
 from unseen.detect.seeing import Gate, Look, Sight, look, look_ahead
 from unseen.detect.verdict import REASONS, Person, Verdict
 from unseen.media.faces import FaceFinder, face_finder
+from unseen.media.quality import quality_of
 from unseen.media.reader import Limits, Media, open_media
 from unseen.types import InputError
 
@@ -52,6 +53,8 @@ class Inspector:
         min_face: Smaller faces are not judged; longer side of the box in pixels.
         min_blur: Less sharp faces are not judged; see `unseen.media.crop.sharpness`.
         evidence: Faces shown with pictures; 0 for none.
+        threads: Of decoder and network; None for what suits the machine. A finder as an object has its own.
+        traces: Whether to look for what a file says about its making; see `unseen.media.traces`.
 
     Example:
         >>> verdict = Inspector("default").inspect("photo.jpg")  # doctest: +SKIP
@@ -72,18 +75,21 @@ class Inspector:
         min_face: float = 48.0,
         min_blur: float = 15.0,
         evidence: int = 4,
+        threads: int | None = None,
+        traces: bool = True,
     ) -> None:
         if frames < 1 or batch_size < 1:
             raise InputError(f"frames {frames} and batch_size {batch_size}; expected at least 1 each")
         self.run = run
         self.frames = frames
-        self.finder = face_finder(finder) if isinstance(finder, str) else finder
+        self.finder = face_finder(finder, threads=threads) if isinstance(finder, str) else finder
         self.device = device
         self.engine = engine
         self.batch_size = batch_size
         self.limits = limits or Limits()
         self.gate = Gate(min_face, min_blur)
         self.evidence = evidence
+        self.threads, self.traces = threads, traces
         self._loading: Future[Engine] | None = None
 
     def load(self) -> Engine:
@@ -125,7 +131,7 @@ class Inspector:
         media: Media | None = None
         loading: Future[Engine] | None = None
         try:
-            media = open_media(path, self.limits)
+            media = open_media(path, self.limits, threads=self.threads)
             loading = self._start_loading()
             return self._examine(media, loading)
         except Exception as error:
@@ -133,7 +139,7 @@ class Inspector:
                 raise  # the run is broken, not the file
             verdict = refuse(path, error)
             if media is not None:
-                verdict.sha256, verdict.media = media.sha256, facts_of(media)
+                verdict.sha256, verdict.media = media.sha256, facts_of(media, traces=self.traces)
                 verdict.warnings = list(media.warnings)
             return verdict
 
@@ -168,7 +174,7 @@ class Inspector:
             verdict.probability, verdict.score = worst.probability, worst.score
             verdict.p_value = worst.p_value
         verdict.counts = counts_of(looks)
-        verdict.media, verdict.sha256 = facts_of(media), media.sha256
+        verdict.media, verdict.sha256 = facts_of(media, traces=self.traces), media.sha256
         verdict.model, verdict.model_card = engine.model, {**engine.card, "Engine": engine.kind}
         verdict.evidence = picture_all(choose(people, looks, self.evidence), engine)
         verdict.warnings = warnings_of(media, looks, people, calibration, self.gate)
@@ -194,6 +200,7 @@ class Inspector:
                     continue
                 sight.sighting.score = score
                 sight.sighting.probability = probability_of(score, engine.calibration)
+                sight.sighting.quality = quality_of(sight.image(), sight.landmarks)
         pool = [*pool, *(sight for sight in usable if sight.sighting.score is not None)]
         pool.sort(key=lambda sight: sight.sighting.score or 0.0, reverse=True)
         for sight in pool[POOL:]:
@@ -204,7 +211,9 @@ class Inspector:
         failed = self._loading is not None and self._loading.done() and self._loading.exception() is not None
         if self._loading is None or failed:
             thread = ThreadPoolExecutor(1, thread_name_prefix="unseen-load")
-            self._loading = thread.submit(load_engine, self.run, kind=self.engine, device=self.device)
+            self._loading = thread.submit(
+                load_engine, self.run, kind=self.engine, device=self.device, threads=self.threads
+            )
             thread.shutdown(wait=False)
         return self._loading
 
@@ -257,12 +266,15 @@ def in_words(state: str, reason: str, people: Sequence[Person], worst: Person | 
     )
 
 
-def facts_of(media: Media) -> dict[str, Any]:
+def facts_of(media: Media, *, traces: bool) -> dict[str, Any]:
     """What is known about a file before anything is judged."""
+    from unseen.media.traces import traces_of
+
     names = ("kind", "container", "codec", "width", "height", "duration", "fps", "frame_count")
     return {
         **{name: getattr(media, name) for name in names},
         "bytes": media.path.stat().st_size if media.path.exists() else None,
+        "traces": traces_of(media.path, media.kind) if traces and media.path.exists() else None,
     }
 
 

@@ -7,6 +7,7 @@ direction marks in names are written out. Templates hold the page, this file wha
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,8 +69,12 @@ def write_report(verdicts: Sequence[Verdict], path: str | Path) -> Path:
     """Write the page to a file; a file that stood there is replaced only when the new one is whole."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
+    if path.suffix.lower() == ".json":  # the same content, pictures included
+        text = json.dumps([v.to_dict(pictures=True) for v in verdicts], indent=1, allow_nan=False)
+    else:
+        text = report(verdicts)
     try:
-        partial.write_text(report(verdicts), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         raise InputError(f"{path}: the report cannot be written ({error})", reason="permission") from error
@@ -116,7 +121,13 @@ def describe(verdict: Verdict) -> dict[str, Any]:
         ],
         "tables": tables(verdict),
         "command": visible(verdict.command),
+        "record": record(verdict),
     }
+
+
+def record(verdict: Verdict) -> str:
+    """Everything that `--json` gives of the file, as text: what the page rounds or leaves out stands here."""
+    return json.dumps(verdict.to_dict(), indent=1, ensure_ascii=True, allow_nan=False)
 
 
 def scale(verdict: Verdict) -> dict[str, Any] | None:
@@ -151,7 +162,7 @@ def facts(verdict: Verdict) -> list[dict[str, str]]:
     ]
     if verdict.p_value is not None:
         rows.append(
-            {"name": "Real faces that look like this", "value": rarity(verdict.p_value), "note": RARITY_NOTE}
+            {"name": "Rarity among real people", "value": share(verdict.p_value), "note": RARITY_NOTE}
         )
     counts = verdict.counts
     if verdict.media.get("kind") == "video":
@@ -162,6 +173,13 @@ def facts(verdict: Verdict) -> list[dict[str, str]]:
     return rows
 
 
+MEASURED = {  # `unseen.media.quality`, in words
+    "size": "face of so many pixels:",
+    "sharpness": "sharpness",
+    "blocks": "compression grid",
+    "flat": "without texture",
+    "drawn": "drawn edges",
+}
 RARITY_NOTE = "real people of the calibration set that look at least this unreal"
 
 
@@ -173,10 +191,10 @@ def limit_note(verdict: Verdict) -> str:
     return f"from here on a person counts as forged; from {percent(low)} it cannot be told"
 
 
-def rarity(p_value: float) -> str:
+def share(p_value: float) -> str:
     """A share as people say it.
 
-    >>> rarity(0.004), rarity(0.037), rarity(0.5)
+    >>> share(0.004), share(0.037), share(0.5)
     ('under 1 in 100', '4 in 100', '50 in 100')
     """
     return "under 1 in 100" if p_value < 0.01 else f"{round(100 * p_value)} in 100"
@@ -204,7 +222,7 @@ def portray(person: Person, verdict: Verdict) -> dict[str, Any]:
     if person.probability is not None:
         parts.append(f"Probability of forgery {percent(person.probability)}")
     if person.p_value is not None:
-        parts.append(f"{rarity(person.p_value)} real people look at least this unreal")
+        parts.append(f"{share(person.p_value)} real people look at least this unreal")
     if video:
         parts.append(f"{len(person.scored)} of {len(person.frames)} frames judged")
     if person.probability is None:
@@ -216,6 +234,10 @@ def portray(person: Person, verdict: Verdict) -> dict[str, Any]:
         "state": person.verdict,
         "word": words.get(person.verdict, "Not judged"),
         "line": " · ".join(parts),
+        "quality": ", ".join(
+            f"{MEASURED[name]} {value:.3g}" for name, value in person.quality.items() if name in MEASURED
+        ),
+        "unlike": "; ".join(person.unlike),
         "face": face(person.frames),
         "plot": timeline(person, verdict) if video and len(person.frames) > 1 else None,
         "strip": [

@@ -77,7 +77,9 @@ def tables(verdict: Verdict) -> list[dict[str, Any]]:
     if verdict.sha256:
         rows.append(("SHA-256", verdict.sha256))
     blocks.append({"title": "The file", "rows": rows, "note": ""})
-    rows = [("Name", verdict.model or "none")] if verdict.model else []
+    if media.get("traces"):
+        blocks.append({"title": "What the file says about its making", **making(media["traces"])})
+    rows = [("Name", visible(verdict.model))] if verdict.model else []
     rows += [(name, visible(str(value))) for name, value in card.items()]
     if rows:
         note = "What a detector has not been trained on it may miss, or take a harmless change for a forgery."
@@ -90,3 +92,52 @@ def tables(verdict: Verdict) -> list[dict[str, Any]]:
     if rows:
         blocks.append({"title": "Versions", "rows": rows, "note": ""})
     return blocks
+
+
+NAMES = {
+    "camera": "Camera",
+    "created": "Time in its tags",
+    "software": "Software named",
+    "encoder": "Encoder's own line",
+    "handlers": "Handlers",
+    "brand": "Brand",
+    "bit_rate": "Bits a second",
+    "jpeg_quality": "JPEG quality (nearest of libjpeg)",
+    "jpeg_tables": "JPEG tables",
+    "jpeg_sampling": "JPEG sampling",
+    "jpeg_progressive": "JPEG progressive",
+    "jpeg_gaps": "Missing JPEG values (0 to 1)",
+    "unread": "Could not be read",
+}
+C2PA = {
+    "not looked for": "not looked for",
+    "none": "none in the file",
+    "present": "present",
+    "unreadable": "present or damaged: could not be read",
+}
+
+
+def making(traces: dict[str, Any]) -> dict[str, Any]:
+    """Hints on a file's history, and its content credentials."""
+    rows: list[tuple[str, Any]] = []
+    for key, name in NAMES.items():
+        value = traces.get(key)
+        if value is not None:
+            said = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+            rows.append((name, visible(said)))
+    rows += [("Hint", sentence) for sentence in traces.get("reencoded", [])]
+    credentials = traces.get("c2pa") or {}
+    if credentials:
+        status = str(credentials.get("status"))
+        rows.append(("Content credentials (C2PA)", C2PA.get(status, status)))
+        for key in ("validation", "generator", "issuer", "title", "note", "actions", "problems"):
+            value = credentials.get(key)
+            if value:
+                said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                rows.append((f"C2PA: {key}", visible(said)))
+    note = (
+        "Hints, no proof: tags can be removed or forged, and platforms compress again whatever they are "
+        "given. A missing record says nothing; a valid one says that the file was not changed since it was "
+        "signed, and the signer's name in it is a claim that was not checked."
+    )
+    return {"rows": rows, "note": note}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from unseen.detect.concepts import Likeness
+from unseen.media.quality import Quality
 
-__all__ = ["Evidence", "Person", "Sighting", "State", "Verdict"]
+__all__ = ["Evidence", "Person", "Sighting", "State", "Verdict", "rarity"]
 
 State = Literal["real", "fake", "inconclusive", "not_applicable", "error"]
 
@@ -40,6 +41,8 @@ REASONS: dict[str, str] = {
     "unreadable": "The file cannot be decoded as a picture or a video.",
     "no_frames": "The video holds no picture that can be decoded.",
     "too_large": "The file is larger than the limits allow.",
+    "timeout": "The file took longer than a file may take.",
+    "crashed": "Reading the file ended the process that read it.",
     "internal": "The examination stopped on an error of the program itself; please report it.",
 }
 
@@ -98,6 +101,7 @@ class Sighting:
     blur: float = 0.0
     face_score: float = 0.0
     thumbnail: bytes = b""  # JPEG, small
+    quality: Quality | None = None  # of the crop, where it was judged
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the picture."""
@@ -112,6 +116,7 @@ class Sighting:
             "size": self.size,
             "blur": self.blur,
             "face_score": self.face_score,
+            "quality": None if self.quality is None else asdict(self.quality),
         }
 
 
@@ -196,6 +201,8 @@ class Person:
     score: float | None = None
     probability: float | None = None
     p_value: float | None = None
+    quality: dict[str, float] = field(default_factory=dict)  # medians of the judged frames
+    unlike: list[str] = field(default_factory=list)  # how the pictures differ from those of calibration
 
     @property
     def scored(self) -> list[Sighting]:
@@ -211,6 +218,9 @@ class Person:
             "probability": self.probability,
             "score": self.score,
             "p_value": self.p_value,
+            "rarity": rarity(self.p_value),
+            "quality": self.quality,
+            "unlike": self.unlike,
             "frames_scored": len(self.scored),
             "frames": [sighting.to_dict() for sighting in self.frames],
         }
@@ -265,6 +275,11 @@ class Verdict:
         return HEADLINES[self.verdict]
 
     @property
+    def rarity(self) -> str:
+        """The p-value in words; empty without one."""
+        return rarity(self.p_value)
+
+    @property
     def means(self) -> str:
         """What this verdict says."""
         return MEANING[self.verdict][0]
@@ -297,6 +312,7 @@ class Verdict:
                 "probability": self.probability,
                 "score": self.score,
                 "p_value": self.p_value,
+                "rarity": self.rarity,
                 "threshold": self.threshold,
                 "inconclusive_from": self.inconclusive_from,
                 "threshold_rule": self.threshold_rule,
@@ -327,6 +343,20 @@ class Verdict:
         from unseen.detect.report import report
 
         return report([self])
+
+
+def rarity(p_value: float | None) -> str:
+    """A conformal p-value as a sentence.
+
+    >>> rarity(0.004)
+    'Fewer than 1 in 100 real people look this unreal.'
+    >>> rarity(0.0112), rarity(0.5)
+    ('About 1 in 100 real people look this unreal.', 'About 50 in 100 real people look this unreal.')
+    """
+    if p_value is None:
+        return ""
+    share = "Fewer than 1" if p_value < 0.01 else f"About {round(100 * p_value)}"
+    return f"{share} in 100 real people look this unreal."
 
 
 def plain(value: Any) -> Any:

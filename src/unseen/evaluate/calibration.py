@@ -33,8 +33,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unseen.evaluate import calibration_file
-from unseen.evaluate.conformal import conformal_threshold, people_of, thin
+from unseen.evaluate.conformal import conformal_threshold, people_of, promises, thin
 from unseen.evaluate.metrics import Floats, checked, expit
+from unseen.evaluate.scope import Scope
 from unseen.types import InputError
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Calibration:
         n_fake_people: People in those.
         made_from: What the scores came from, for people ("val of faces.parquet").
         notes: What a reader of the numbers should know.
+        scope: What the real people's pictures are like; None if that was not measured.
     """
 
     temperature: float
@@ -119,6 +121,7 @@ class Calibration:
     n_fake_people: int
     made_from: str = ""
     notes: tuple[str, ...] = ()
+    scope: Scope | None = None
 
     @classmethod
     def fit(
@@ -174,22 +177,8 @@ class Calibration:
         if np.average(fake, weights=fake_weight) <= np.average(real, weights=real_weight):
             notes.append("validation fakes score no higher than reals: probabilities mean nothing")
 
-        least = 1 / (people[0] + 1)
-        thresholds = {
-            f"{r:g}": t
-            for r in sorted({*RATES, rate})
-            if (t := conformal_threshold(real, real_weight, r)) is not None
-        }
-        default = f"{rate:g}"
-        if default not in thresholds:
-            default = f"{math.ceil(least * 1e4) / 1e4:g}"  # rounded up, so that the promise still holds
-            smallest = conformal_threshold(real, real_weight, least)
-            assert smallest is not None
-            thresholds = {default: smallest, **thresholds}
-            notes.append(
-                f"a false-alarm rate of {rate:.2g} takes {math.ceil(1 / rate) - 1} real people and there "
-                f"were {people[0]}; {default} is the smallest rate that can be promised"
-            )
+        thresholds, default, said = promises(real, real_weight, rate, RATES)
+        notes += said
         # The mirror image: a fake below this score would be a miss.
         miss = max(miss, 1 / (people[1] + 1))
         mirrored = conformal_threshold(-fake, fake_weight, miss)

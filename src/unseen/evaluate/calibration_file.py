@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from unseen.evaluate.scope import Scope
 from unseen.types import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "decode", "encode"]
 
-VERSION = 1
+VERSION = 2  # 1 had no scope, and is still read
 _NUMBERS = ("temperature", "bias", "real_threshold")
 _COUNTS = ("n_real", "n_fake", "n_real_people", "n_fake_people")
 _LISTS = ("real_scores", "real_weights")
@@ -27,6 +28,8 @@ def encode(calibration: Calibration) -> str:
     values: dict[str, Any] = {"version": VERSION}
     for item in fields(calibration):
         value = getattr(calibration, item.name)
+        if isinstance(value, Scope):
+            value = value.to_dict()
         values[item.name] = list(value) if isinstance(value, tuple) else value
     lines = [
         f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False, sort_keys=True)}" for k, v in values.items()
@@ -71,11 +74,13 @@ def _checked(values: dict[str, Any], name: str) -> dict[str, Any]:
             reason="calibration",
         )
 
-    if values.get("version") != VERSION:
+    if values.get("version") not in (1, VERSION):
         raise InputError(
-            f"{name}: `version` is {values.get('version')!r}; this unseen reads version {VERSION}",
+            f"{name}: `version` is {values.get('version')!r}; this unseen reads versions 1 and {VERSION}",
             reason="version",
         )
+    if values["version"] == 1:
+        values = {**values, "scope": None}
     keys = {
         *_NUMBERS,
         *_COUNTS,
@@ -86,6 +91,7 @@ def _checked(values: dict[str, Any], name: str) -> dict[str, Any]:
         "miss_rate",
         "made_from",
         "notes",
+        "scope",
     }
     for key in sorted(keys - values.keys()):
         raise InputError(f"{name}: the key `{key}` is missing", reason="calibration")
@@ -129,7 +135,12 @@ def _checked(values: dict[str, Any], name: str) -> dict[str, Any]:
         falling = [rates[rate] for rate in sorted(rates)]
         if min(rates) <= 0 or max(rates) >= 1 or falling != sorted(falling, reverse=True):
             wrong("thresholds", "scores that fall as the false-alarm rate, in (0, 1), rises")
-    del values["version"]
+    if values["scope"] is not None:
+        try:
+            values = {**values, "scope": Scope.from_dict(values["scope"])}
+        except (KeyError, TypeError, ValueError) as error:
+            wrong("scope", f"measures with rising numbers, or null ({error})")
+    values = {key: value for key, value in values.items() if key != "version"}
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 

@@ -10,6 +10,8 @@ Example:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from unseen.evaluate.metrics import Floats
 from unseen.types import InputError
 
-__all__ = ["People", "conformal_threshold", "people_of", "thin"]
+__all__ = ["People", "conformal_threshold", "least_promise", "people_needed", "people_of", "promises", "thin"]
 
 
 def conformal_threshold(score: Floats, weight: Floats, rate: float) -> float | None:
@@ -36,6 +38,54 @@ def conformal_threshold(score: Floats, weight: Floats, rate: float) -> float | N
     order = np.argsort(-score, kind="stable")
     over = np.cumsum(weight[order]) > allowed + 1e-9
     return float(np.nextafter(score[order][int(np.argmax(over))], np.inf))
+
+
+def least_promise(people: int) -> float:
+    """Return the smallest false-alarm rate that so many real people allow, rounded up to four digits.
+
+    >>> least_promise(89), least_promise(99)
+    (0.0112, 0.01)
+    """
+    return math.ceil(round(1e4 / (people + 1), 6)) / 1e4
+
+
+def people_needed(rate: float) -> int:
+    """Return how many real people a false-alarm rate takes.
+
+    >>> people_needed(0.01), people_needed(0.05)
+    (99, 19)
+    """
+    return math.ceil(round(1 / rate, 6)) - 1
+
+
+def promises(
+    score: Floats, weight: Floats, rate: float, usual: Sequence[float]
+) -> tuple[dict[str, float], str, list[str]]:
+    """Return a threshold a false-alarm rate, the key of the one to decide by, and what to say about it.
+
+    Args:
+        score: (N,) of real people's videos.
+        weight: (N,) their weights; the sum is the number of people.
+        rate: What is wished for; the smallest rate that can be promised takes its place if that is larger.
+        usual: Further rates.
+    """
+    people = round(float(weight.sum()))
+    thresholds = {
+        f"{r:g}": t
+        for r in sorted({*usual, rate})
+        if (t := conformal_threshold(score, weight, r)) is not None
+    }
+    default = f"{rate:g}"
+    if default in thresholds:
+        return thresholds, default, []
+    default = f"{least_promise(people):g}"  # rounded up, so that the promise still holds
+    smallest = conformal_threshold(score, weight, 1 / (people + 1))
+    assert smallest is not None
+    note = (
+        f"a false-alarm rate of {rate:.2g} takes {people_needed(rate)} real people and there "
+        f"were {people}; {default} is the smallest rate that can be promised"
+    )
+    return {default: smallest, **thresholds}, default, [note]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from unseen.types import FaceRecord
 
-__all__ = ["MARKS", "marks", "stamp"]
+__all__ = ["MARKS", "marks", "stamp", "trained_on"]
 
 MARKS = "marks"  # the key of a run's facts
 LENGTH = 10  # hexadecimal digits of a mark: a thousand videos beside a thousand agree by chance once in 10^6
@@ -31,6 +31,18 @@ def marks(records: Sequence[FaceRecord]) -> str:
 
 def _known(text: str) -> set[str]:
     return {text[i : i + LENGTH] for i in range(0, len(text), LENGTH)}
+
+
+def trained_on(data: Mapping[str, Any], records: Sequence[FaceRecord]) -> int:
+    """Return how many videos of the records trained a run.
+
+    Args:
+        data: Of a run's facts; older runs have no marks.
+        records: Of a manifest.
+    """
+    facts = data.get("train")
+    known = _known(str(facts.get(MARKS, ""))) if isinstance(facts, Mapping) else set()
+    return len({_mark(record) for record in records} & known)
 
 
 def stamp(data: Mapping[str, Any], records: Sequence[FaceRecord]) -> str:

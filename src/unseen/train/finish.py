@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from unseen.checkpoint import save_run
+from unseen.data.dataset import read_crop
 from unseen.evaluate.calibration import Calibration
+from unseen.evaluate.scope import Scope
 from unseen.evaluate.selection import MARKS, marks
+from unseen.media.quality import Quality, quality_of
 from unseen.models.detector import Detector
 from unseen.models.inpainter import FaceInpainter
 from unseen.recipe import Recipe
@@ -21,9 +28,11 @@ from unseen.train.course import BEST, Course
 from unseen.train.learner import Learner
 from unseen.train.rows import worker_count
 from unseen.train.validation import Judge, PaintingJudge
-from unseen.types import FaceRecord
+from unseen.types import FaceRecord, InputError
 
-__all__ = ["finish"]
+__all__ = ["finish", "measure_scope"]
+
+CROPS = 4  # a person, whose quality is measured
 
 
 def finish(
@@ -86,6 +95,7 @@ def _finish_detector(
                 [f"{r.dataset}/{r.video or r.path}" for r in scores.records],
                 made_from=metrics["protocol"],
             )
+            calibration = replace(calibration, scope=measure_scope(scores.records, scores.label))
     concepts = None
     if settings.concepts != "none":
         concepts = describe_concepts(
@@ -108,6 +118,30 @@ def _finish_detector(
         graph=settings.graph,
         concepts=concepts,
     )
+
+
+def measure_scope(records: Sequence[FaceRecord], label: NDArray[np.int64]) -> Scope | None:
+    """Measure the real people's pictures, a few crops of each person; see `unseen.evaluate.scope`.
+
+    Shape:
+        label: (N,), beside N records.
+    """
+    taken: dict[str, int] = {}
+
+    def crops() -> Iterator[tuple[str, Quality]]:
+        for record, kind in zip(records, label.tolist(), strict=True):
+            person = f"{record.dataset}/{record.identity or record.video or record.path}"
+            if kind != 0 or record.landmarks is None or taken.get(person, 0) >= CROPS:
+                continue
+            taken[person] = taken.get(person, 0) + 1
+            try:
+                quality = quality_of(read_crop(record).image, record.landmarks)
+            except InputError:  # what cannot be read had no score either
+                continue
+            if quality is not None:
+                yield person, quality
+
+    return Scope.fit(crops())
 
 
 def _finish_inpainter(
