@@ -90,13 +90,12 @@ def run(known: argparse.Namespace) -> int:
 
 def run_batch(known: argparse.Namespace) -> int:
     """Inspect many files in processes, a row each."""
-    import os
-
     from unseen.detect.batch import Settings, inspect_folder
+    from unseen.detect.inputs import cores
 
     if known.json or known.report is not None:
         raise InputError("--out writes a table; give --json or --report in a call without it", reason="usage")
-    jobs = known.jobs or os.cpu_count() or 1
+    jobs = known.jobs or cores()
     settings = Settings(known.model, known.frames, known.engine, known.device, known.seconds_per_file, jobs)
     with watch("inspecting", "files") as report:
         summary = inspect_folder(known.files, known.out, settings, resume=known.resume, report=report)

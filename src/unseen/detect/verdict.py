@@ -59,7 +59,8 @@ MEANING: dict[State, tuple[str, str]] = {
         "wholly generated picture, changed sound, or a real picture in a false context would look the same.",
     ),
     "inconclusive": (
-        "The score lies between the usual range of real faces and the threshold for forgery.",
+        "Forgeries score like this, and so do too many real people for the stated false-alarm rate to allow "
+        "calling it forged.",
         "It is neither a weak yes nor a weak no. Look for the original file, a longer passage or a sharper "
         "copy, and ask a person.",
     ),
