@@ -31,7 +31,7 @@ def make(settings: Settings) -> tuple[Examiner, dict[str, Any]]:
         if word == b"lies":
             return {"verdict": "whatever"}, ""
         if word == b"greedy":
-            bytearray(settings.memory)
+            bytearray(2 * settings.memory)
         verdict = Verdict(name, "real", "below_threshold", probability=0.25, threshold=0.5)
         verdict.sha256 = hashlib.sha256(data).hexdigest()
         verdict.model = "staged"

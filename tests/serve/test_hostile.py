@@ -187,13 +187,25 @@ def test_the_command_serves_and_stops_cleanly(tmp_path: Path) -> None:
     import httpx
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        process = command("--folder", str(tmp_path), token="token-from-the-environment")
+        process = command("--folder", str(tmp_path), "--rate", "2", token="token-from-the-environment")
         try:
             assert process.stdout is not None
             found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
             assert found is not None
             assert httpx.get(f"{found[0]}/health").json()["token_required"] is True
             assert httpx.get(f"{found[0]}/metrics").status_code == 401
+            statuses = [  # nobody changes who they are by a header
+                httpx.post(
+                    f"{found[0]}/v1/inspections",
+                    files={"file": ("a", b"x")},
+                    headers={
+                        "Authorization": "Bearer token-from-the-environment",
+                        "X-Forwarded-For": f"192.0.2.{number}",
+                    },
+                ).status_code
+                for number in range(3)
+            ]
+            assert statuses == [202, 202, 429]
             words = Path(f"/proc/{process.pid}/cmdline")
             assert not words.exists() or b"token-from" not in words.read_bytes()
             process.send_signal(number)

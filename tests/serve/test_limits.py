@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -47,10 +48,19 @@ def test_a_worker_that_is_lost_costs_its_file_alone(serving: Open, word: str, re
 
 
 def test_a_worker_may_not_take_all_memory(serving: Open) -> None:
-    client = serving(memory=3_000_000_000)
+    client = serving(memory=300_000_000)
     told = settle(client, send(client, b"greedy x"))
     assert told["status"] == "failed" and told["verdict"]["reason"] == "crashed"
     assert settle(client, send(client, b"modest x"))["status"] == "done"
+
+
+def test_a_worker_that_dies_between_files_is_replaced(serving: Open) -> None:
+    client = serving()
+    assert settle(client, send(client, b"x"))["status"] == "done"
+    (slot,) = client.desk.slots  # type: ignore[attr-defined]
+    os.kill(slot._process.pid, signal.SIGKILL)
+    slot._process.join(5)
+    assert settle(client, send(client, b"y"))["status"] == "done"
 
 
 def test_workers_are_replaced_after_a_while(serving: Open) -> None:

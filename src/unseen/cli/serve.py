@@ -49,7 +49,7 @@ def add(verbs: Any) -> None:
         type=float,
         default=4096,
         metavar="MB",
-        help="of one worker's addresses; 0: no limit (default: 4096)",
+        help="of one worker beside its model; 0: no limit (default: 4096)",
     )
     add(
         "--rate",

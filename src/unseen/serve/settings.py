@@ -50,7 +50,7 @@ class Settings:
         max_pixels: Of one frame.
         max_duration: Of a video, in seconds.
         time_limit: Seconds that a file may take before its worker is killed.
-        memory: Address space that a worker may take, in bytes; 0 for no limit.
+        memory: Address space that a worker may take beside its model, in bytes; 0 for no limit.
         rate: Uploads a minute from one client; 0 for no limit. As many may come at once.
         keep: Seconds that a result stays.
         keep_bytes: Of all results together; the oldest go first.

@@ -74,9 +74,9 @@ def work(line: Connection, make: Make, settings: Settings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
-    confine(settings.memory)
     try:
         examine, facts = make(settings)
+        confine(settings.memory)
     except InputError as error:
         line.send_bytes(_json({"failed": str(error), "reason": error.reason}))
         return
@@ -101,7 +101,8 @@ def confine(memory: int) -> None:
     """Bound what this process may take; no core dumps, which would hold pictures of people.
 
     Args:
-        memory: Bytes of address space; 0 for no bound.
+        memory: Bytes of address space beyond what is taken already, since libraries of torch reserve many
+            gigabytes that they never touch; 0 for no bound.
     """
     try:
         import resource
@@ -109,7 +110,8 @@ def confine(memory: int) -> None:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory and sys.platform == "linux":  # elsewhere address space is reserved far beyond what is used
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
 
 
 def _die_with_parent(parent: int) -> None:
