@@ -174,11 +174,11 @@ def facts(verdict: Verdict) -> list[dict[str, str]]:
 
 
 MEASURED = {  # `unseen.media.quality`, in words
-    "size": "face of so many pixels:",
-    "sharpness": "sharpness",
-    "blocks": "compression grid",
-    "flat": "without texture",
-    "drawn": "drawn edges",
+    "size": "face of {:.0f} pixels",
+    "sharpness": "sharpness {:.0f}",
+    "blocks": "compression grid {:.2f}",
+    "flat": "{:.1%} without texture",
+    "drawn": "drawn edges {:.0f}",
 }
 RARITY_NOTE = "real people of the calibration set that look at least this unreal"
 
@@ -235,7 +235,7 @@ def portray(person: Person, verdict: Verdict) -> dict[str, Any]:
         "word": words.get(person.verdict, "Not judged"),
         "line": " · ".join(parts),
         "quality": ", ".join(
-            f"{MEASURED[name]} {value:.3g}" for name, value in person.quality.items() if name in MEASURED
+            MEASURED[name].format(value) for name, value in person.quality.items() if name in MEASURED
         ),
         "unlike": "; ".join(person.unlike),
         "face": face(person.frames),

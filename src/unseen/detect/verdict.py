@@ -352,12 +352,14 @@ def rarity(p_value: float | None) -> str:
     >>> rarity(0.004)
     'Fewer than 1 in 100 real people look this unreal.'
     >>> rarity(0.0112), rarity(0.5)
-    ('About 1 in 100 real people look this unreal.', 'About 50 in 100 real people look this unreal.')
+    ('About 1 in 100 real people look at least this unreal.',
+     'About 50 in 100 real people look at least this unreal.')
     """
     if p_value is None:
         return ""
-    share = "Fewer than 1" if p_value < 0.01 else f"About {round(100 * p_value)}"
-    return f"{share} in 100 real people look this unreal."
+    if p_value < 0.01:
+        return "Fewer than 1 in 100 real people look this unreal."
+    return f"About {round(100 * p_value)} in 100 real people look at least this unreal."
 
 
 def plain(value: Any) -> Any:
