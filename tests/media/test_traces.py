@@ -115,6 +115,9 @@ def test_signed_and_changed_files(fresh, tmp_path: Path) -> None:
     assert (found["status"], found["validation"]) == ("present", "Valid")
     assert found["issuer"] == "Test Signer" and "c2pa.edited" in found["actions"]
     assert "unseen" in found["generator"]
+    nameless = tmp_path / "0123abcd"  # as uploads are stored
+    nameless.write_bytes(signed.read_bytes())
+    assert provenance.c2pa_of(nameless) == found
     data = bytearray(signed.read_bytes())
     data[-2000] ^= 0xFF
     signed.write_bytes(data)
