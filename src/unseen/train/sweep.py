@@ -21,7 +21,7 @@ from unseen.recipe import Recipe, read_recipe
 from unseen.run_files import LIST
 from unseen.types import FaceRecord, InputError, Label
 
-__all__ = ["Trial", "measure_trial", "sweep", "to_markdown", "variants"]
+__all__ = ["Trial", "folder_name", "measure_trial", "sweep", "to_markdown", "variants"]
 
 log = logging.getLogger("unseen.train")
 
@@ -110,7 +110,7 @@ def sweep(
             name,
             seed,
             {**recipe.expanded(), "seed": seed},
-            out / _folder_name(name) / f"seed{seed}",
+            out / folder_name(name) / f"seed{seed}",
             tuple((Path(path).resolve(), split) for path, split in measured),
         )
         for name, recipe in recipes.items()
@@ -311,6 +311,6 @@ def to_markdown(frame: pl.DataFrame, *, level: Level = "frame") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _folder_name(variant: str) -> str:
+def folder_name(variant: str) -> str:
     """Return a variant's name as a folder's."""
     return "".join(c if c.isalnum() or c in "+-=._" else "_" for c in variant)
