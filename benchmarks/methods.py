@@ -5,7 +5,7 @@
 1. A zoo of plain detectors, and the primary regions it finds (for PRLE).
 2. A small inpainter of the bench's real training faces (for RFFR).
 3. `unseen sweep` over the lines of the chosen studies: `methods`, `prle` (its Table IV on five backbones) and
-   `rffr` (its Table 5). Lines of a study share backbone, budget, data and augmentation, unless a name says so.
+   `rffr` (its Table 5). Lines share backbone, budget, data and augmentation, unless a name says so.
 4. `unseen evaluate --robustness` of the first seed of every line of `methods`.
 
 What is finished is kept: a stopped call goes on, a further study takes what others made. The weights to

@@ -140,3 +140,9 @@ def test_the_command(
     assert main([*words, "--trainer.max_steps", "1", "--measure", f"{faces_file}:test"]) == 0
     assert "over 1 seed." in capsys.readouterr().out
     assert (tmp_path / "out" / "one" / "seed3" / "weights.safetensors").is_file()
+
+
+def test_without_faces_to_measure_the_table_has_columns_and_no_rows(tmp_path: Path) -> None:
+    table = sweep({}, tmp_path)
+    assert table.is_empty() and {"variant", "level", "metric", "value"} <= set(table.columns)
+    assert to_markdown(table).startswith("| variant |")

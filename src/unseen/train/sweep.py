@@ -31,6 +31,15 @@ CHOOSING = (
     "Whoever picks a row of this table by these numbers has chosen on the rows that judge it, and must say "
     "so; measure the choice on others."
 )
+COLUMNS = {
+    "variant": pl.String,
+    "seed": pl.Int64,
+    "level": pl.String,
+    "group": pl.String,
+    "name": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+}
 RATE = 0.01  # of false alarms on validation people, at which the others' are counted
 
 
@@ -93,7 +102,8 @@ def sweep(
         recipes: Name to recipe.
         out: Folder: a run folder a trial, `sweep.csv`, `sweep.md`.
         seeds: Each recipe is trained with each of them.
-        measured: Manifests with their split that judge the trials; nothing is chosen by them.
+        measured: Manifests with their split that judge the trials; nothing is chosen by them. Without any the
+            table has no rows, and trials are only trained.
         jobs: Trainings at a time, each in a process with its share of the cores.
         keep: Keep weights and logs; otherwise only scores, recipe and card stay.
         report: Called with trials done and in all.
@@ -272,7 +282,7 @@ def measure_trial(scores: ScoreTable, variant: str, seed: int) -> list[dict[str,
 def _ordered(rows: Sequence[Mapping[str, Any]], trials: Sequence[Trial]) -> pl.DataFrame:
     """Return rows in the order of the recipes and seeds, whatever order they were finished in."""
     place = {(t.variant, t.seed): i for i, t in enumerate(trials)}
-    return pl.DataFrame(sorted(rows, key=lambda r: place[r["variant"], r["seed"]]))
+    return pl.DataFrame(sorted(rows, key=lambda r: place[r["variant"], r["seed"]]), schema=COLUMNS)
 
 
 def to_markdown(frame: pl.DataFrame, *, level: Level = "frame") -> str:
