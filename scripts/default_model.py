@@ -89,7 +89,7 @@ def calibrate(run: Path, manifest: Path, out: Path) -> None:
 
 
 def measure(run: Path, manifest: Path, wild: list[Path], volunteers: str, out: Path) -> None:
-    """Print the tables of the card: families on new people, real people taken for fake, both re-encoded too."""
+    """Print the tables of the card: families on new people, real people taken for fake, both re-encoded."""
     tested = Manifest.read(manifest).where(split="test").records()
     out.mkdir(parents=True, exist_ok=True)
     changed = [scored(run, tested, out, "test", *change) for change in CHANGES]

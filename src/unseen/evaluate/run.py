@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from unseen.data.dataset import FaceDataset, collate, start_worker
+from unseen.data.memory import keep_memory
 from unseen.data.transforms import Transform
 from unseen.evaluate.scores import ScoreTable
 from unseen.evaluate.summary import summary, to_json, to_markdown
@@ -96,6 +97,7 @@ def score_records(
     """
     if not records:
         raise InputError("no records to score; does `where` or `--split` leave any?", reason="empty")
+    keep_memory()
     card = {
         "rows_hash": fingerprint(records),
         "transforms": [type(t).__name__ for t in transforms],

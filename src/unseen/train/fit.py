@@ -18,6 +18,7 @@ from torch import nn
 from unseen.checkpoint import RECIPE, same_recipe
 from unseen.data.dataset import FaceDataset
 from unseen.data.domains import forgery_methods
+from unseen.data.memory import keep_memory
 from unseen.data.residuals import ResidualStore
 from unseen.evaluate.run import fingerprint
 from unseen.models.inpainter import FaceInpainter
@@ -74,6 +75,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
     out = Path(out)
     settings, data = recipe.trainer(), recipe.data()
     _check_folder(out, recipe, resume)
+    keep_memory()
     training, validation = read_rows(data, recipe.origin)
     torch.manual_seed(draw_seed(recipe.seed))
     model = recipe.model(pretrained=False if resume else None)
