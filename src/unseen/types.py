@@ -121,7 +121,11 @@ class FaceSample:
         def move(picture: NDArray[Any]) -> NDArray[Any]:
             sigma = 0.5 * (1.0 / shrink - 1.0) if 0 < shrink < 0.75 else 0.0
             if sigma > 0.25:
-                picture = cv2.GaussianBlur(picture, (0, 0), sigma)
+                # Only what the new sample shows is filtered: of a loose crop about a third.
+                window = _seen(picture, matrix, size, margin=int(4 * sigma) + 3)
+                filtered = np.empty_like(picture)
+                filtered[window] = cv2.GaussianBlur(np.ascontiguousarray(picture[window]), (0, 0), sigma)
+                picture = filtered
             return cv2.warpAffine(
                 picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
             )
@@ -143,6 +147,19 @@ class FaceSample:
             landmarks=None if self.landmarks is None else carry(self.landmarks),
             regions=regions,
         )
+
+
+def _seen(
+    picture: NDArray[Any], matrix: NDArray[Any], size: tuple[int, int], margin: int
+) -> tuple[slice, slice]:
+    """Return the part of a picture that a warped one is made of, with a margin: rows and columns."""
+    height, width = size
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
+    found = np.linalg.solve(matrix[:, :2], (corners - matrix[:, 2]).T).T  # (4, 2)
+    limit = picture.shape[1], picture.shape[0]
+    low = np.clip(np.floor(found.min(0)).astype(int) - margin, 0, np.array(limit) - 1)
+    high = np.clip(np.ceil(found.max(0)).astype(int) + margin, low + 1, limit)
+    return slice(low[1], high[1]), slice(low[0], high[0])
 
 
 @dataclass(eq=False)
@@ -169,6 +186,21 @@ class FaceBatch:
 
     def __len__(self) -> int:
         return int(self.image.shape[0])
+
+    def pin_memory(self) -> FaceBatch:
+        """Return this batch in memory that a GPU fetches from by itself; a loader asks for it."""
+
+        def pinned(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.pin_memory()
+
+        return replace(
+            self,
+            image=self.image.pin_memory(),
+            label=self.label.pin_memory(),
+            weight=pinned(self.weight),
+            domain=pinned(self.domain),
+            residual=pinned(self.residual),
+        )
 
     def to(self, device: Any, *, non_blocking: bool = False) -> FaceBatch:
         """Return this batch with every tensor on `device`; an uint8 image becomes float in [0, 1] there."""

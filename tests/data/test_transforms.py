@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -171,3 +172,25 @@ def test_unknown_settings_are_errors() -> None:
         AlignFace(0)
     with pytest.raises(InputError, match="margins go with"):
         AlignFace(64, margins=(0.1, 0.2))
+
+
+def test_filtering_only_what_is_seen_changes_no_pixel() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (300, 260, 3), np.uint8)
+    attention = rng.random((300, 260), np.float32)
+    for _ in range(60):
+        angle, scale = rng.uniform(-0.6, 0.6), rng.uniform(0.15, 0.74)
+        turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        # Some windows lie inside the picture, some across its border, some wholly outside.
+        shift = 32 - turn @ rng.uniform(-60, 340, 2)
+        matrix = np.column_stack([turn, shift])
+        sample = FaceSample(image, Label.REAL, FaceRecord("a.png"), attention=attention)
+        found = sample.warp(matrix, (64, 64))
+        sigma = 0.5 * (1 / scale - 1)
+        for picture, moved in ((image, found.image), (attention, found.attention)):
+            whole = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma > 0.25 else picture
+            expected = cv2.warpAffine(whole, matrix, (64, 64), flags=cv2.INTER_LINEAR)
+            if picture.dtype == np.uint8:
+                assert np.array_equal(moved, expected)
+            else:  # vector instructions add up in another order near an edge
+                assert np.abs(moved - expected).max() < 1e-5

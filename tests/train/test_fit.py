@@ -391,3 +391,33 @@ def test_two_processes_learn_what_one_does_with_twice_the_batches(tiny: Tiny, tm
     a, b = load_file(one / "weights.safetensors"), load_file(tmp_path / "two" / "weights.safetensors")
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_backbone_and_a_fused_optimizer_learn_the_same(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import functools
+
+    from torch import nn
+
+    compiled: list[str] = []
+    real = nn.Module.compile
+
+    def compile_without_kernels(
+        module: nn.Module,
+    ) -> None:  # graphs are captured; making kernels takes minutes
+        compiled.append(type(module).__name__)
+        real(module, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", functools.wraps(real)(compile_without_kernels))
+    # Adam would turn a rounding of a gradient of zero into a whole step.
+    recipe = tiny(optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9}})
+    words = ["trainer.max_steps=2", "trainer.val_every=2"]
+    plain = train(read_recipe(recipe, words), tmp_path / "plain")
+    words += ["trainer.compile=true", "optimizer.fused=true"]
+    fast = train(read_recipe(recipe, words), tmp_path / "fast")
+    assert compiled == ["TimmBackbone"]
+    a, b = load_file(plain / "weights.safetensors"), load_file(fast / "weights.safetensors")
+    assert a.keys() == b.keys()
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-4)

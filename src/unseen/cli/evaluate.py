@@ -10,7 +10,7 @@ from unseen.cli.codes import OK
 from unseen.cli.efficiency import run_efficiency
 from unseen.cli.protocol import list_protocols, run_protocol
 from unseen.cli.robustness import run_robustness
-from unseen.cli.show import add_verb, positive
+from unseen.cli.show import add_engine, add_verb, positive
 from unseen.types import InputError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--workers", type=int, default=2, help="processes that read crops (default: 2)")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     verb.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    add_engine(verb)
 
 
 def run(known: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.cli.codes import OK
-from unseen.cli.show import add_verb, positive, table, watch
+from unseen.cli.show import add_engine, add_verb, engine_of, positive, table, watch
 from unseen.types import InputError, Label
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--seconds-per-file", type=float, default=600.0, help="then it is dropped (default: 600)"
     )
+    add_engine(verb)
 
 
 def run(known: argparse.Namespace) -> int:
@@ -81,6 +82,7 @@ def run(known: argparse.Namespace) -> int:
             rule=rule,
             workers=known.workers,
             seconds_per_file=known.seconds_per_file,
+            engine=engine_of(known),
             report=report,
         )
     print(f"Manifest: {made.manifest}")

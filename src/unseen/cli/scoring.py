@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unseen.cli.show import watch
+from unseen.cli.show import engine_of, watch
 from unseen.types import FaceRecord, InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from unseen.data.transforms import Transform
+    from unseen.evaluate.run import Elsewhere, Scored
     from unseen.evaluate.scores import ScoreTable
 
-__all__ = ["Scorer", "choose_frames", "read_rows", "scorer"]
+__all__ = ["Scorer", "choose_frames", "read_rows", "score_batch", "scorer"]
 
 
 def read_rows(known: argparse.Namespace) -> list[FaceRecord]:
@@ -113,7 +116,41 @@ class Scorer:
                 device=self.known.device,
                 card=self.card_of(records) | dict(card or {}),
                 report=lambda done, _: report(done, len(records)),
+                elsewhere=self._elsewhere(out, before),
             )
+
+    def _elsewhere(self, out: Path, before: Sequence[Transform]) -> Elsewhere | None:
+        """Return what scores batches on a cluster, and keeps them beside `out` until all are there."""
+        if getattr(self.known, "engine", "local") == "local":
+            return None
+        from unseen.evaluate.run import fingerprint
+        from unseen.prepare.journal import Journal
+
+        names = ("model", "predict", "align", "probability", "device")
+        words = json.dumps({name: getattr(self.known, name, None) for name in names})
+        engine = engine_of(self.known)
+        path = out.absolute().with_name(out.name + ".journal")
+
+        def score(lists: Sequence[list[FaceRecord]]) -> Iterator[tuple[int, list[Scored]]]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            what = [self.card["weights"], words, [f"{type(t).__name__} {vars(t)}" for t in before]]
+            stamps = [json.dumps([*what, fingerprint(some), [r.path for r in some]]) for some in lists]
+            with Journal(path) as journal:
+                known = {int(row["number"]): row["scored"] for row in journal.rows()}
+                todo = []
+                for number, some in enumerate(lists):
+                    if journal.has(str(number), stamps[number]):
+                        yield number, known[number]
+                    else:
+                        todo.append((number, some))
+                workers = self.known.workers or None
+                done = engine(score_batch, todo, words, list(before), lost=_lost, workers=workers)
+                for (number, _), scored in done:
+                    journal.add(str(number), stamps[number], [{"number": number, "scored": scored}])
+                    yield number, scored
+            path.unlink()
+
+        return score
 
     def card_of(self, records: Sequence[FaceRecord]) -> dict[str, Any]:
         """Return the card of a table of these rows, with a stamp if they chose or trained the detector."""
@@ -127,6 +164,26 @@ class Scorer:
             "split": self.known.split,
             **({STAMP: told} if told else {}),
         }
+
+
+def score_batch(batch: tuple[int, list[FaceRecord]], words: str, before: Sequence[Transform]) -> list[Scored]:
+    """Score one numbered batch in a worker of a cluster, by the detector that the words of a command name."""
+    from unseen.evaluate.run import score_some
+
+    held = _held(words)
+    return score_some(
+        held.detector, batch[1], [*before, *held.transforms], device=held.known.device, precision="float32"
+    )
+
+
+@lru_cache(maxsize=1)
+def _held(words: str) -> Scorer:
+    """One detector a worker process."""
+    return scorer(argparse.Namespace(**json.loads(words)))
+
+
+def _lost(batch: tuple[int, list[FaceRecord]], reason: str, note: str) -> list[Scored]:
+    return [(None, f"not scored ({reason}: {note})") for _ in batch[1]]
 
 
 def scorer(known: argparse.Namespace) -> Scorer:

@@ -6,9 +6,12 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-__all__ = ["add_verb", "positive", "table", "watch"]
+from unseen.types import InputError
+
+__all__ = ["add_engine", "add_verb", "engine_of", "positive", "table", "watch"]
 
 
 def add_verb(
@@ -70,3 +73,28 @@ def table(columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
     for row in rows:
         shown.add_row(*map(str, row))
     Console().print(shown)
+
+
+def add_engine(verb: Any) -> None:
+    """Declare where worker processes run."""
+    verb.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="worker processes here, or a Ray cluster"
+    )
+    verb.add_argument("--address", help="of a Ray cluster: auto, ray://HOST:10001 (default: one here)")
+
+
+def engine_of(known: argparse.Namespace) -> Callable[..., Iterator[tuple[Any, Any]]]:
+    """Return the `work_off` of the engine that the command line names.
+
+    Raises:
+        InputError: --address without --engine ray.
+    """
+    if known.engine == "ray":
+        from unseen.scale.ray import work_off
+
+        return partial(work_off, address=known.address)
+    if known.address is not None:
+        raise InputError("--address goes with --engine ray", reason="usage")
+    from unseen.prepare.pool import work_off as here
+
+    return here

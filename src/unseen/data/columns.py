@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+from io import BytesIO
 from pathlib import Path
 
 import polars as pl
 
+from unseen.data.places import address, read_place
 from unseen.types import InputError
 
 __all__ = ["SCHEMA", "fit_types", "read_table", "write_table"]
@@ -48,15 +50,22 @@ def read_table(path: Path) -> pl.DataFrame:
     """
     if path.suffix.lower() not in (".parquet", ".csv"):
         raise InputError(f"{path}: a manifest ends in .parquet or .csv", reason="format")
+    url = address(path)
+    if url is not None:
+        return _read(BytesIO(read_place(url)), path)
     if path.is_dir():
         raise InputError(f"{path}: a folder; expected a manifest file in it", reason="not_a_file")
     if not path.exists():
         raise InputError(f"{path}: no such manifest; `unseen prepare` makes one", reason="missing")
+    return _read(path, path)
+
+
+def _read(source: Path | BytesIO, path: Path) -> pl.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(path, glob=False)
+            frame = pl.read_parquet(source, glob=False)
         else:
-            frame = pl.read_csv(path, infer_schema=False, glob=False)
+            frame = pl.read_csv(source, infer_schema=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         said = str(error).strip().splitlines()
         raise InputError(

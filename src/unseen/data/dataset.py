@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unseen.data.domains import domain_of
+from unseen.data.places import after_fork, read_place
 from unseen.data.samplers import Draw, Synthesis
 from unseen.data.transforms import Transform, for_evaluation
 from unseen.types import FaceBatch, FaceRecord, FaceSample, InputError, Label
@@ -36,6 +36,7 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
         seed: With epoch and draw it seeds every sample.
         training: Augment, and replace what cannot be read.
         synthesise: Makes the fake of a draw that asks for one, such as `SelfBlend`.
+        check: Look whether the records have what transforms need; False if somebody has.
 
     Raises:
         InputError: If transforms need what records lack; says which.
@@ -49,13 +50,15 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
         seed: int = 0,
         training: bool = True,
         synthesise: Synthesis | None = None,
+        check: bool = True,
     ) -> None:
         self.records = list(records)
         self.transforms = list(transforms) if training else for_evaluation(transforms)
         self.seed, self.training, self.synthesise, self.epoch = seed, training, synthesise, 0
-        self._check_needs()
-        for transform in self.transforms:
-            transform.check(self.records)
+        if check:
+            self._check_needs()
+            for transform in self.transforms:
+                transform.check(self.records)
         needs = {need for t in self._all() for need in t.needs}
         self._with_source = "source" in needs
         # Worker processes share this memory with the one that asks for `trouble` and `notes`.
@@ -226,14 +229,7 @@ def read_crop(record: FaceRecord, *, source: bool = False) -> FaceSample:
 
 
 def _read_image(path: str) -> NDArray[np.uint8]:
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; was the manifest moved without its crops?", reason="missing"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})", reason="unreadable") from error
+    data = read_place(path)
     if not data:
         raise InputError(f"{path}: empty file; prepare it again", reason="empty")
     # The decoder fills what a cut JPEG lacks with grey and says nothing.
@@ -298,4 +294,5 @@ def _regions(samples: Sequence[FaceSample]) -> list[Tensor] | None:
 def start_worker(number: int) -> None:
     """Prepare a worker process: OpenCV's own threads would only fight with the other workers'."""
     del number
+    after_fork()
     cv2.setNumThreads(0)

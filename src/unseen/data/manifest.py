@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from unseen.data.columns import SCHEMA, fit_types, read_table, write_table
+from unseen.data.places import address, exists
 from unseen.types import LANDMARKS, FaceRecord, InputError, Label
 
 __all__ = ["Manifest"]
@@ -41,16 +42,20 @@ class Manifest:
     def __init__(self, frame: pl.DataFrame, root: Path, *, name: str = "manifest") -> None:
         self.frame = fit_types(frame, name)
         self.root, self.name = Path(root), name
+        self._url: str | None = None  # of the folder, where it lies in object storage
 
     @classmethod
     def read(cls, path: Path | str) -> Manifest:
-        """Read `.parquet` or `.csv`.
+        """Read `.parquet` or `.csv`, from the file system or an address of object storage.
 
         Raises:
             InputError: If it is missing, damaged, or holds a value that does not fit; says in which row.
         """
         path = Path(path)
-        return cls(read_table(path), path.parent, name=path.name)
+        read = cls(read_table(path), path.parent, name=path.name)
+        url = address(path)
+        read._url = None if url is None else url.rpartition("/")[0]
+        return read
 
     @classmethod
     def from_records(cls, records: Iterable[FaceRecord], root: Path | str = ".") -> Manifest:
@@ -101,7 +106,7 @@ class Manifest:
                 frame = frame.filter(pl.col(column).is_in(list(want), nulls_equal=True))
             else:
                 frame = frame.filter(pl.col(column).eq_missing(pl.lit(want)))
-        return Manifest(frame, self.root, name=self.name)
+        return self._with(frame)
 
     def split(self, fractions: Mapping[str, float] | None = None, seed: int = 0) -> Manifest:
         """Return the rows with a new `split`, by whole people.
@@ -139,7 +144,7 @@ class Manifest:
         parts = np.repeat(list(counts), list(counts.values()))
         of = {names[person]: str(part) for person, part in zip(order, parts, strict=True)}
         frame = self.frame.with_columns(pl.Series("split", [of[group] for group in groups], pl.String))
-        return Manifest(frame, self.root, name=self.name)
+        return self._with(frame)
 
     def check(self, *, needs: Sequence[str] = ("label",), files: bool = True) -> None:
         """Look for what would go wrong later.
@@ -178,7 +183,7 @@ class Manifest:
         ]
         for name in ("path", "source"):
             if name in columns:
-                columns[name] = [None if v is None else self._absolute(v) for v in columns[name]]
+                columns[name] = [None if v is None else self.absolute(v) for v in columns[name]]
         for name, length, shape in (("landmarks", 2 * LANDMARKS, (-1, 2)), ("box", 4, (-1,))):
             if name in frame.columns:
                 columns[name] = [
@@ -191,6 +196,11 @@ class Manifest:
             FaceRecord(**{name: values[i] for name, values in fields if values[i] is not None})
             for i in range(len(frame))
         ]
+
+    def _with(self, frame: pl.DataFrame) -> Manifest:
+        made = Manifest(frame, self.root, name=self.name)
+        made._url = self._url
+        return made
 
     def _kept(self) -> pl.DataFrame:
         frame = self.frame.with_row_index("row", 1)
@@ -209,11 +219,11 @@ class Manifest:
                 yield row, "duplicate", f"path {path} again, as in row {first[path]}; remove one of them"
                 continue
             first[path] = row
-            if files and not Path(self._absolute(path)).is_file():
+            if files and not exists(self.absolute(path)):
                 yield (
                     row,
                     "missing",
-                    f"no file {self._absolute(path)}; was the manifest moved without its crops?",
+                    f"no file {self.absolute(path)}; was the manifest moved without its crops?",
                 )
         for column in needs:
             for row in frame.filter(pl.col(column).is_null())["row"]:
@@ -281,14 +291,19 @@ class Manifest:
                 reason="columns",
             )
 
-    def _absolute(self, text: str) -> str:
-        return str(self.root.absolute() / text)
+    def absolute(self, text: str) -> str:
+        """Return where a path of this table leads."""
+        if self._url is not None:
+            return text if address(text) else f"{self._url}/{text}"
+        return text if address(text) else str(self.root.absolute() / text)
 
     def _from(self, there: Path, text: str | None) -> str | None:
         """Return a path as seen from a folder: relative if below it."""
         if not text:
             return text
-        path = Path(self._absolute(text))
+        if address(text) or self._url is not None:
+            return self.absolute(text)
+        path = Path(self.absolute(text))
         return str(PurePosixPath(path.relative_to(there))) if path.is_relative_to(there) else str(path)
 
     def _label(self, value: int | None, row: int) -> Label | None:

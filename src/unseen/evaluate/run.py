@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +21,22 @@ from unseen.evaluate.summary import summary, to_json, to_markdown
 from unseen.evaluate.writing import ScoreWriter
 from unseen.types import FaceRecord, FaceSample, InputError
 
-__all__ = ["Report", "fingerprint", "score_records", "summary", "to_json", "to_markdown"]
+__all__ = [
+    "Elsewhere",
+    "Report",
+    "Scored",
+    "fingerprint",
+    "score_records",
+    "score_some",
+    "summary",
+    "to_json",
+    "to_markdown",
+]
 
 Report = Callable[[int, float], None]
 Precision = Literal["float32", "bfloat16"]
+Scored = tuple[float | None, str | None]  # a score, or why there is none
+Elsewhere = Callable[[Sequence[list[FaceRecord]]], Iterable[tuple[int, list[Scored]]]]
 
 
 class _Chunks(Dataset[tuple[Tensor | None, list[int], dict[int, str]]]):
@@ -68,6 +80,7 @@ def score_records(
     precision: Precision = "float32",
     report: Report | None = None,
     card: Mapping[str, Any] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> ScoreTable:
     """Score every record once, in order.
 
@@ -87,6 +100,7 @@ def score_records(
         precision: `bfloat16` is faster on most hardware and moves scores a little.
         report: Called after each batch with faces done and faces a second.
         card: What to keep beside the scores: model, recipe, checkpoint rule.
+        elsewhere: Scores lists of `batch_size` records by `score_some` on other machines, in any order.
 
     Returns:
         The table; its card says what made it.
@@ -105,7 +119,11 @@ def score_records(
         "precision": precision,
         **(card or {}),
     }
-    rows = _rows(detector, records, transforms, batch_size, workers, _device(device), precision, report)
+    if elsewhere is not None:
+        rows = _rows_elsewhere(records, transforms, batch_size, elsewhere, report)
+    else:
+        faces = FaceDataset(records, transforms, training=False)
+        rows = _rows(detector, faces, batch_size, workers, _device(device), precision, report)
     if out is not None:
         with ScoreWriter(out, card=card) as writer:
             for record, score, status, reason in rows:
@@ -114,10 +132,49 @@ def score_records(
     return ScoreTable.from_rows(rows, card=card)
 
 
-def _rows(
+def score_some(
     detector: nn.Module,
     records: Sequence[FaceRecord],
+    transforms: Sequence[Transform] = (),
+    *,
+    device: str | torch.device = "auto",
+    precision: Precision = "float32",
+) -> list[Scored]:
+    """Score one batch of a larger table: a score, or why there is none, for each record.
+
+    What all rows lack is found by whoever has all of them; here each row says for itself what it lacks.
+    """
+    faces = FaceDataset(records, transforms, training=False, check=False)
+    rows = _rows(detector, faces, len(records), 0, _device(device), precision, None)
+    return [(score, reason) for _, score, _, reason in rows]
+
+
+def _rows_elsewhere(
+    records: Sequence[FaceRecord],
     transforms: Sequence[Transform],
+    batch_size: int,
+    elsewhere: Elsewhere,
+    report: Report | None,
+) -> Iterator[tuple[FaceRecord, float | None, str | None, str | None]]:
+    """Yield the rows of batches that come back in any order; a batch waits for those before it."""
+    FaceDataset(records, transforms, training=False)  # says now what all rows lack
+    lists = [list(records[i : i + batch_size]) for i in range(0, len(records), batch_size)]
+    back: dict[int, list[Scored]] = {}
+    turn, done, start = 0, 0, time.perf_counter()
+    for number, scored in elsewhere(lists):
+        back[number] = scored
+        done += len(scored)
+        if report is not None:
+            report(done, done / max(time.perf_counter() - start, 1e-9))
+        while turn in back:
+            for record, (score, reason) in zip(lists[turn], back.pop(turn), strict=True):
+                yield record, score, None, reason
+            turn += 1
+
+
+def _rows(
+    detector: nn.Module,
+    faces: FaceDataset,
     batch_size: int,
     workers: int,
     device: torch.device,
@@ -125,7 +182,7 @@ def _rows(
     report: Report | None,
 ) -> Iterator[tuple[FaceRecord, float | None, str | None, str | None]]:
     """Yield each record with its score, or with a status and a reason."""
-    faces = FaceDataset(records, transforms, training=False)
+    records = faces.records
     chunks = [range(i, min(i + batch_size, len(records))) for i in range(0, len(records), batch_size)]
     loader: DataLoader[Any] = DataLoader(
         _Chunks(faces),

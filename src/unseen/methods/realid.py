@@ -17,7 +17,8 @@ from torch.nn import functional
 from unseen.models.backbone import Backbone
 from unseen.models.detector import Detector, Head, Part
 from unseen.models.heads import weighted_mean
-from unseen.models.prototypes import by_similarity, fill_farthest, gather_rows, refuse_broken, wide
+from unseen.models.processes import gather_rows
+from unseen.models.prototypes import by_similarity, fill_farthest, refuse_broken, wide
 from unseen.types import Explanation, FaceBatch, FaceRecord, Features, InputError, Label, Output
 
 __all__ = [

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from unseen.models.blocks import BlockGrid, block_patches, from_patches, to_patches
 from unseen.models.heads import weighted_mean
+from unseen.models.processes import process_count
 from unseen.types import Explanation, FaceBatch, FaceRecord, Features, InputError, Label, Output
 
 __all__ = ["FaceInpainter", "block_patches", "positions"]
@@ -197,7 +198,7 @@ class FaceInpainter(nn.Module):
         target = pixels[rows, hidden if hidden.shape[1] else kept]
         error = (self._predict(tokens, kept, hidden) - target).square().mean((1, 2))  # (B,)
         if self.training:
-            self.seen += len(pixels)
+            self.seen += len(pixels) * process_count()  # batches are of one size in all of them
         return {"reconstruction": weighted_mean(error, batch.weight)}
 
     def _draw(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What a memory of prototypes needs beside its update rule: checks, a first filling, all processes' rows."""
+"""What a memory of prototypes needs beside its update rule: checks and a first filling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from unseen.types import FaceBatch, InputError
 
-__all__ = ["by_similarity", "fill_farthest", "gather_rows", "refuse_broken", "wide"]
+__all__ = ["by_similarity", "fill_farthest", "refuse_broken", "wide"]
 
 
 def wide(value: Tensor) -> Tensor:
@@ -51,20 +51,6 @@ def fill_farthest(prototypes: Tensor, seen: Tensor, weight: Tensor, filled: Tens
         free = free & (row != pick)
         filled = torch.where(filled < last, filled + 1, filled)
     return prototypes, filled
-
-
-def gather_rows(rows: Tensor) -> Tensor:
-    """Join the rows of all processes in the order of their numbers.
-
-    Shape:
-        rows: (B, M), of the same B in each process -> (B * processes, M).
-    """
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return rows
-    everyone = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(everyone, rows.contiguous())
-    return torch.cat(everyone)
 
 
 def refuse_broken(vector: Tensor, batch: FaceBatch) -> None:

@@ -118,7 +118,7 @@ def audit(
 
 def _try(record: FaceRecord) -> Fingerprint | InputError:
     try:
-        return fingerprint(Path(record.path))
+        return fingerprint(record.path)
     except InputError as error:
         return error
 

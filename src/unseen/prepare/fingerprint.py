@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unseen.data.places import read_place
 from unseen.types import InputError
 
 __all__ = ["BITS", "Fingerprint", "file_statistics", "fingerprint", "near_pairs"]
@@ -37,18 +38,13 @@ class Fingerprint:
     statistics: NDArray[np.float64]
 
 
-def fingerprint(path: Path) -> Fingerprint:
+def fingerprint(path: str | PurePath) -> Fingerprint:
     """Read a file once, for all of it.
 
     Raises:
         InputError: It is missing (`missing`), or cannot be decoded whole (`unreadable`).
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file", reason="missing") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", reason="unreadable") from error
+    content = read_place(str(path))
     # A cut JPEG decodes, its rest is grey.
     cut = content[:2] == b"\xff\xd8" and b"\xff\xd9" not in content[-1024:]
     image = None
@@ -62,7 +58,13 @@ def fingerprint(path: Path) -> Fingerprint:
         raise InputError(f"{path}: {said}", reason="unreadable")
     grey = np.asarray(image, np.uint8)
     small = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
-    kind = "jpeg" if content[:2] == b"\xff\xd8" else "png" if content[1:4] == b"PNG" else path.suffix.lower()
+    kind = (
+        "jpeg"
+        if content[:2] == b"\xff\xd8"
+        else "png"
+        if content[1:4] == b"PNG"
+        else PurePath(path).suffix.lower()
+    )
     return Fingerprint(
         hashlib.sha256(content).hexdigest(),
         kind,

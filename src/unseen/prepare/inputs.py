@@ -7,9 +7,11 @@ import glob
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path, PurePosixPath
 
 from unseen.data.layouts import Listing, ListRow
+from unseen.data.places import address, exists, listed, name_of, read_place
 from unseen.types import InputError, Label
 
 __all__ = ["MEDIA_SUFFIXES", "InputFile", "from_listing", "list_inputs"]
@@ -70,7 +72,8 @@ def list_inputs(
     """Expand files, folders, globs and CSV lists into files, sorted, each once.
 
     Args:
-        inputs: A file; a folder, walked for media by name; a glob (`**` goes deep); or a `.csv` with a
+        inputs: A file; a folder, walked for media by name; a glob (`**` goes deep), each of them also an
+            address of object storage (`s3://bucket/clips`); or a `.csv` with a
             `path` column (relative to the list) and any of `label` (0, 1, real, fake), `dataset`, `video`,
             `method`, `split`, `identity`, `donor`, `source` (path of the real file a fake was made from),
             `frame` (of a picture that is one frame of `video`).
@@ -151,14 +154,17 @@ def _checked(given: Iterable[InputFile]) -> list[InputFile]:
 
 def _expand(given: str, dataset: str | None) -> Iterator[InputFile]:
     path = Path(given)
-    if path.is_dir():
+    url = address(given)
+    if url is not None and path.suffix.lower() != ".csv":
+        yield from _far(url, dataset)
+    elif path.is_dir():
         root = path.resolve()
         files = sorted(p for p in root.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and _visible(p, root))
         if not files:
             raise InputError(f"{given}: no pictures or videos in this folder or below", reason="missing")
         for file in files:
             yield InputFile(file, dataset or root.name, _name(file, root))
-    elif path.suffix.lower() == ".csv" and path.exists():
+    elif path.suffix.lower() == ".csv" and exists(given):
         yield from _read_list(path, dataset)
     elif path.exists():
         yield InputFile(path.resolve(), dataset or path.resolve().parent.name, path.stem)
@@ -177,9 +183,30 @@ def _expand(given: str, dataset: str | None) -> Iterator[InputFile]:
         )
 
 
+def _far(url: str, dataset: str | None) -> Iterator[InputFile]:
+    """Files in object storage. `Path(url)` stands for each: `unseen.data.places.address` brings it back."""
+    files = [Path(one) for one in listed(url)]
+    # A file that is named is opened whatever its name; of a folder, media.
+    if [name_of(file) for file in files] != [url]:
+        files = [file for file in files if file.suffix.lower() in MEDIA_SUFFIXES]
+    if not files:
+        raise InputError(f"{url}: no pictures or videos there", reason="missing")
+    root = files[0].parent
+    while not all(file.is_relative_to(root) for file in files):
+        root = root.parent
+    for file in files:
+        yield InputFile(file, dataset or root.name, _name(file, root))
+
+
+def _found(root: Path, text: str) -> Path:
+    if address(text):
+        return Path(text)
+    return root / text if address(root) else (root / text).resolve()
+
+
 def _read_list(path: Path, dataset: str | None) -> Iterator[InputFile]:
-    root = path.resolve().parent
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    root = path.parent if address(path) else path.resolve().parent
+    with StringIO(read_place(name_of(path)).decode("utf-8-sig"), newline="") as file:
         rows = csv.DictReader(file)
         if "path" not in (rows.fieldnames or ()):
             raise InputError(f"{path}: no column 'path' among {rows.fieldnames}; add one", reason="invalid")
@@ -187,7 +214,7 @@ def _read_list(path: Path, dataset: str | None) -> Iterator[InputFile]:
             if not (row.get("path") or "").strip():
                 raise InputError(f"{path} row {number}: empty path", reason="invalid")
             known = {k: (row.get(k) or "").strip() or None for k in _KNOWN}
-            file_path = (root / row["path"].strip()).resolve()
+            file_path = _found(root, row["path"].strip())
             yield InputFile(
                 file_path,
                 dataset=known["dataset"] or dataset or path.stem,
@@ -196,7 +223,7 @@ def _read_list(path: Path, dataset: str | None) -> Iterator[InputFile]:
                 method=known["method"],
                 split=known["split"],
                 identity=known["identity"],
-                source=(root / known["source"]).resolve() if known["source"] else None,
+                source=_found(root, known["source"]) if known["source"] else None,
                 donor=known["donor"],
                 frame=_frame(known["frame"], path, number),
             )

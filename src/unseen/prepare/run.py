@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unseen.data.places import name_of, state_of
 from unseen.prepare.inputs import InputFile
 from unseen.prepare.journal import Journal, Row, claim_folder
 from unseen.prepare.pool import work_off
@@ -46,6 +47,7 @@ def prepare(
     rule: CropRule | None = None,
     workers: int | None = None,
     seconds_per_file: float = 600.0,
+    engine: Callable[..., Iterator[tuple[InputFile, list[Row]]]] = work_off,
     report: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Crop the faces of every file into `out` and write `out/manifest.parquet`.
@@ -59,6 +61,7 @@ def prepare(
         rule: How to crop; default: `CropRule()`.
         workers: Processes; default: one a core.
         seconds_per_file: A file that takes longer is dropped as `timeout` and its worker replaced.
+        engine: Where workers run: `work_off` of `unseen.prepare.pool`, here, or of `unseen.scale.ray`.
         report: Called with (files done, files in all) after each file.
 
     Raises:
@@ -68,13 +71,16 @@ def prepare(
     rule = rule or CropRule()
     claim_folder(out, "prepare", rule.to_dict())
     with Journal(out / "journal.jsonl") as journal:
-        todo = [item for item in items if not journal.has(item.path.as_posix(), _stamp(item))]
+        todo = [item for item in items if not journal.has(name_of(item.path), _stamp(item))]
         finished = len(items) - len(todo)
         if report:
             report(finished, len(items))
-        work = work_off(prepare_file, todo, rule, out, lost=_lost, workers=workers, seconds=seconds_per_file)
+        # Absolute, since the workers of a cluster start elsewhere.
+        work = engine(
+            prepare_file, todo, rule, out.absolute(), lost=_lost, workers=workers, seconds=seconds_per_file
+        )
         for item, rows in work:
-            journal.add(item.path.as_posix(), _stamp(item), rows)
+            journal.add(name_of(item.path), _stamp(item), rows)
             finished += 1
             if report:
                 report(finished, len(items))
@@ -92,11 +98,7 @@ def _lost(item: InputFile, reason: str, note: str) -> list[Row]:
 
 
 def _stamp(item: InputFile) -> str:
-    try:
-        state = item.path.stat()
-        size, changed = state.st_size, state.st_mtime_ns
-    except OSError:
-        size, changed = -1, -1
+    size, changed = state_of(item.path)
     said: list[object] = [
         item.dataset,
         item.video,
@@ -104,7 +106,7 @@ def _stamp(item: InputFile) -> str:
         item.method,
         item.split,
         item.identity,
-        str(item.source or ""),
+        name_of(item.source) if item.source else "",
     ]
     if item.donor is not None or item.frame is not None:  # so that folders of earlier versions stay done
         said += [item.donor, item.frame]

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from unseen.data.places import local_copy, name_of
 from unseen.media.crop import FaceCrop, crop_faces, encode_crop
 from unseen.media.faces import Face, FaceFinder, face_finder
-from unseen.media.reader import Limits, open_media
+from unseen.media.reader import Limits, Media, open_media
 from unseen.media.tracks import follow
 from unseen.prepare.inputs import InputFile
 from unseen.prepare.journal import Row, write_whole
@@ -68,21 +69,27 @@ def prepare_file(item: InputFile, rule: CropRule, out: Path) -> list[Row]:
     `other_person`, or why the file could not be read. Nothing that the file holds raises.
     """
     try:
-        media = open_media(item.path, rule.limits)
+        with local_copy(item.path) as path:
+            try:
+                return _prepare(item, open_media(path, rule.limits), rule, out)
+            except InputError as error:
+                # A fetched copy has a name that says nothing: the file is called as it was asked for.
+                note = str(error).replace(str(path), name_of(item.path))
+                return [dropped(item, error.reason, note=note)]
     except InputError as error:
         return [dropped(item, error.reason, note=str(error))]
+
+
+def _prepare(item: InputFile, media: Media, rule: CropRule, out: Path) -> list[Row]:
     frames: list[tuple[int, float]] = []
     seen: list[list[_Seen]] = []
-    try:
-        finder = _finder(rule.finder)
-        for frame in media.frames(rule.frames):
-            faces = finder(frame.image)
-            # A picture of an unpacked video is the frame that its list says.
-            index = frame.index if item.frame is None else item.frame
-            frames.append((index, frame.time))
-            seen.append([_look(frame.image, index, frame.time, face, rule) for face in faces])
-    except InputError as error:
-        return [dropped(item, error.reason, note=str(error))]
+    finder = _finder(rule.finder)
+    for frame in media.frames(rule.frames):
+        faces = finder(frame.image)
+        # A picture of an unpacked video is the frame that its list says.
+        index = frame.index if item.frame is None else item.frame
+        frames.append((index, frame.time))
+        seen.append([_look(frame.image, index, frame.time, face, rule) for face in faces])
     facts = {"sha256": media.sha256, "frame_width": media.width, "frame_height": media.height}
     note = "; ".join(media.warnings) or None
     rows = _rows(item, rule, out, frames, seen)
@@ -143,14 +150,14 @@ def _measures(one: _Seen) -> Row:
 
 def _row(item: InputFile, **known: Any) -> Row:
     return {
-        "file": item.path.as_posix(),
+        "file": name_of(item.path),
         "label": None if item.label is None else int(item.label),
         "dataset": item.dataset,
         "video": item.video,
         "method": item.method,
         "split": item.split,
         "identity": item.identity,
-        "source": item.source.as_posix() if item.source else None,
+        "source": name_of(item.source) if item.source else None,
         "donor": item.donor,
         "frame": item.frame or 0,
         "time": 0.0,

@@ -137,8 +137,11 @@ class TrainerSettings:
         max_steps: Optimizer steps; wins over `max_epochs` if both are given.
         precision: `bf16-mixed` is for processors that have bfloat16.
         accelerator: Kind of device, as Lightning names it.
-        devices: How many of them, or `auto`.
+        devices: How many of them on each node, or `auto`: what torchrun or srun started, else all GPUs.
+        num_nodes: Machines that train together.
+        strategy: `ddp` keeps the whole network in each process; `auto` does so if there is more than one.
         channels_last: Memory layout of pictures; faster for convolutions on CPUs and newer GPUs.
+        compile: Let torch.compile make kernels of the backbone. It takes minutes once, and needs a compiler.
         clip: Largest norm of all gradients together; null does not clip.
         clip_value: Largest absolute value of any one gradient; null does not clip.
         decay_all: False spares biases, norms and other vectors the optimizer's weight decay.
@@ -162,7 +165,10 @@ class TrainerSettings:
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     accelerator: str = "auto"
     devices: int | Literal["auto"] = "auto"
+    num_nodes: int = 1
+    strategy: Literal["auto", "ddp"] = "auto"
     channels_last: bool = True
+    compile: bool = False
     clip: float | None = None
     clip_value: float | None = None
     decay_all: bool = True
@@ -182,6 +188,7 @@ class TrainerSettings:
             "max_epochs",
             "epoch_steps",
             "max_steps",
+            "num_nodes",
             "accumulate",
             "patience",
             "val_every",

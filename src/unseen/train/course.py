@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 
 from unseen.data.dataset import FaceDataset
 from unseen.train.learner import Learner
+from unseen.train.processes import gather
 from unseen.train.progress import TrainingProgress
 from unseen.types import InputError
 
@@ -111,10 +113,12 @@ class Course:
         """Say what the data set had to do otherwise in this epoch, counted with what is loaded ahead."""
         if self.faces is None:
             return
-        counts = {**self.faces.notes, "replaced": len(self.faces.trouble)}
+        counts: Counter[str] = Counter()
+        for seen in gather({**self.faces.notes, "replaced": len(self.faces.trouble)}):
+            counts.update(seen)
         new = {name: count - self._told.get(name, 0) for name, count in counts.items()}
         new = {name: count for name, count in new.items() if count}
-        self._told = counts
+        self._told = dict(counts)
         if not new:
             return
         self._log({f"note_{name}": float(count) for name, count in new.items()}, step)

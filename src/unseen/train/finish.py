@@ -61,7 +61,7 @@ def finish(
     }
     if isinstance(model, FaceInpainter):
         assert not isinstance(judge, Judge)
-        _finish_inpainter(out, recipe, model, course, judge, metrics, facts)
+        _finish_inpainter(out, recipe, model, course, judge, metrics, facts, device)
         return
     assert isinstance(model, Detector) and not isinstance(judge, PaintingJudge)
     _finish_detector(out, recipe, model, course, judge, metrics, facts, training, device)
@@ -81,7 +81,8 @@ def _finish_detector(
     settings, data = recipe.trainer(), recipe.data()
     calibration = Calibration.uncalibrated()
     if judge is not None:
-        scores = judge.scores(detector)
+        scores = judge.scores(detector.to(device))  # by this process alone; the others are gone
+        detector.cpu()
         made = " and fakes made of it" if judge.made else ""
         metrics |= {**scores.metrics(), "history": course.history}
         metrics["protocol"] = (
@@ -152,10 +153,12 @@ def _finish_inpainter(
     judge: PaintingJudge | None,
     metrics: dict[str, Any],
     facts: dict[str, Any],
+    device: torch.device,
 ) -> None:
     if judge is not None:
-        metrics |= {**judge.metrics(inpainter), "history": course.history}
+        metrics |= {**judge.metrics(inpainter.to(device), together=False), "history": course.history}
         metrics["protocol"] = f"{judge.faces} real faces of split {recipe.settings['data']['val_split']!r}"
+    inpainter.cpu()
     metrics |= {"faces": int(inpainter.seen), "digest": inpainter.digest()}
     card = write_inpainter_card(out.resolve().name, recipe, facts, metrics)
     save_run(out, inpainter, recipe, metrics=metrics, card=card, data=facts)

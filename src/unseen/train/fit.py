@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from unseen.checkpoint import RECIPE, same_recipe
@@ -21,6 +20,8 @@ from unseen.data.domains import forgery_methods
 from unseen.data.memory import keep_memory
 from unseen.data.residuals import ResidualStore
 from unseen.evaluate.run import fingerprint
+from unseen.methods.rffr import ResidualBackbone
+from unseen.models.backbone import Backbone
 from unseen.models.inpainter import FaceInpainter
 from unseen.recipe import DataSettings, Recipe, Schedule, TrainerSettings
 from unseen.run_files import LIST
@@ -28,6 +29,7 @@ from unseen.train.course import LAST, Course
 from unseen.train.finish import finish
 from unseen.train.learner import Learner, draw_seed
 from unseen.train.loaders import BatchStream, FaceBatches, make_loader
+from unseen.train.processes import ByHand, layout
 from unseen.train.progress import TrainingProgress
 from unseen.train.rows import check_sizes, check_store, fixed, made, read_rows, worker_count
 from unseen.train.validation import Judge, PaintingJudge
@@ -46,13 +48,6 @@ _FREE = (
     "trainer.patience",
     "trainer.concepts",
 )
-
-
-class _ByHand(DDPStrategy):
-    """Several processes without PyTorch's wrapper: the learner averages gradients itself."""
-
-    def _setup_model(self, model: nn.Module) -> nn.Module:  # type: ignore[override]
-        return model
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool = True) -> Path:
@@ -86,6 +81,9 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
         model.check(training, made(data))
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
+    if settings.compile:
+        for network in networks(model):
+            network.compile()
     trainer = _trainer(settings, out)
     steps, epoch = _lengths(settings, data, training, trainer.world_size)
     schedule = recipe.schedule()
@@ -150,6 +148,20 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
     return out
 
 
+def networks(model: nn.Module) -> list[nn.Module]:
+    """Return the modules whose forward pass is worth compiling: backbones, never losses and memories.
+
+    They are compiled in place, so that weights keep their names.
+    """
+    if isinstance(model, FaceInpainter):
+        return [*model.encoder, *model.decoder]
+    backbone = model.backbone
+    if isinstance(backbone, ResidualBackbone):
+        return [b for b in (backbone.image_branch, backbone.residual_branch) if b is not None]
+    assert isinstance(backbone, Backbone)
+    return [backbone]
+
+
 def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
     if not resume:
         if (out / LIST).exists() or (out / LAST).exists():
@@ -190,14 +202,13 @@ def _rate_scale(schedule: Schedule, settings: TrainerSettings, data: DataSetting
 
 
 def _trainer(settings: TrainerSettings, out: Path) -> Trainer:
-    many = settings.devices not in (1, "auto") or (
-        settings.devices == "auto" and torch.cuda.device_count() > 1
-    )
+    devices, nodes, many = layout(settings)
     with _quiet():
         return Trainer(
             accelerator=settings.accelerator,
-            devices=1 if settings.devices == "auto" and not torch.cuda.is_available() else settings.devices,
-            strategy=_ByHand() if many else "auto",
+            devices=devices,
+            num_nodes=nodes,
+            strategy=ByHand() if many else "auto",
             precision=settings.precision,
             max_epochs=-1,
             max_steps=-1,  # the learner says when it is done: Lightning would count from the last resume
@@ -246,7 +257,8 @@ def _training_loader(
     if stored is not None and not same:
         log.info("residuals are read from %s in validation only: training alters the pictures", stored.folder)
     batches = FaceBatches(faces, methods, residuals=stored if same else None)
-    return make_loader(batches, stream, workers=worker_count(data)), faces
+    pin = trainer.strategy.root_device.type == "cuda"
+    return make_loader(batches, stream, workers=worker_count(data), pin=pin), faces
 
 
 def _without_traceback(error: InputError) -> InputError:

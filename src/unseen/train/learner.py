@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unseen.models.detector import Detector
 from unseen.recipe import Schedule, TrainerSettings
+from unseen.train.processes import average, average_gradients, average_statistics
 from unseen.types import FaceBatch, InputError
 
 __all__ = ["Learner", "draw_seed", "frozen_statistics", "settled"]
@@ -173,6 +174,7 @@ class Learner(LightningModule):
         # Lightning's own wrapper: it counts steps, which is how the trainer knows when to stop.
         wrapped: Any = self.optimizers()
         wrapped.step()
+        average_statistics(self.model)
         if self.average is not None:
             self._update_average()
         numbers["lr"] = self.optimizer.param_groups[0]["lr"]
@@ -185,36 +187,21 @@ class Learner(LightningModule):
         told: dict[str, Tensor] = getattr(self.model, "numbers", dict)()
         for batch in batches:
             terms: dict[str, Tensor] = self.model.losses(batch)  # type: ignore[operator]
-            # All in one: each value asked for on its own would make a GPU wait for the host.
-            values = torch.stack([t.detach().float() for t in (*terms.values(), *told.values())]).tolist()
+            here = torch.stack([t.detach().float() for t in (*terms.values(), *told.values())])
+            both = torch.stack([here, average(here)])  # of this process, and of all of them
+            self.manual_backward(torch.stack(list(terms.values())).sum() / len(batches))
+            # All in one, and once backward is under way: each value on its own would make a GPU wait.
+            own, values = both.tolist()
             seen = dict(zip(told, values[len(terms) :], strict=True))
-            for name, value in zip(terms, values, strict=False):
-                if not np.isfinite(value):
+            for name, mine, value in zip(terms, own, values, strict=False):
+                if not np.isfinite(value):  # in all processes alike, so that none waits for another
+                    where = batches if not np.isfinite(mine) else ()
                     raise InputError(
-                        self._not_finite(f"the loss term {name!r} is {value}", batches), reason="not_finite"
+                        self._not_finite(f"the loss term {name!r} is {value}", where), reason="not_finite"
                     )
                 sums[name] = sums.get(name, 0.0) + value / len(batches)
-            self.manual_backward(torch.stack(list(terms.values())).sum() / len(batches))
-        self._share_gradients()
+        average_gradients(self.model.parameters())
         return {**seen, "loss": sum(sums.values()), **sums}
-
-    def _share_gradients(self) -> None:
-        """Average gradients over processes.
-
-        By hand, because PyTorch's own wrapper wants exactly one backward pass a forward pass, and SAM or
-        accumulation need more.
-        """
-        if self.trainer.world_size == 1:
-            return
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([g.flatten() for g in gradients])
-        torch.distributed.all_reduce(flat)
-        flat /= self.trainer.world_size
-        for parameter, part in zip(
-            parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True
-        ):
-            parameter.grad = part.view_as(parameter).clone()
 
     @torch.no_grad()
     def _climb(self, radius: float) -> list[tuple[Tensor, Tensor]]:

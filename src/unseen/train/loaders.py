@@ -91,7 +91,7 @@ class FaceBatches(Dataset[FaceBatch | None]):
 
 
 def make_loader(
-    batches: FaceBatches, draws: Iterable[list[Draw]], *, workers: int
+    batches: FaceBatches, draws: Iterable[list[Draw]], *, workers: int, pin: bool = False
 ) -> DataLoader[FaceBatch | None]:
     """Return a loader that yields the batch of each list of draws, in order.
 
@@ -99,6 +99,7 @@ def make_loader(
         batches: Makes a batch of a list of draws.
         draws: The lists; may be endless.
         workers: Processes; 0 reads in the caller's own.
+        pin: Bring batches to memory from which a GPU fetches them while it computes.
     """
     return DataLoader(
         batches,
@@ -108,6 +109,7 @@ def make_loader(
         collate_fn=_untouched,  # type: ignore[arg-type]  # there is nothing to collate
         worker_init_fn=start_worker if workers else None,
         prefetch_factor=2 if workers else None,
+        pin_memory=pin,
         # Its own generator, so that starting workers takes no number from the one that dropout draws from.
         generator=torch.Generator().manual_seed(0),
     )

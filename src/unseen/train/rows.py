@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch import nn
 
@@ -31,7 +30,7 @@ def read_rows(data: DataSettings, origin: str) -> tuple[list[FaceRecord], list[F
                 f"{origin}: data.{name} is {split!r}; test people judge the finished detector only: "
                 "nothing is learned from them, and they choose no epoch and no threshold"
             )
-    rows = _known(Manifest.read(Path(data.manifest)).records(), data)
+    rows = _known(Manifest.read(data.manifest).records(), data)
     training = [r for r in rows if data.train_split is None or r.split == data.train_split]
     validation = [] if data.val_split is None else [r for r in rows if r.split == data.val_split]
     there = ", ".join(sorted({str(r.split) for r in rows})) or "no rows at all"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +17,15 @@ from unseen.data.residuals import ResidualStore
 from unseen.evaluate.metrics import auc
 from unseen.models.detector import Detector
 from unseen.models.inpainter import FaceInpainter
+from unseen.models.processes import process_count
 from unseen.recipe import DataSettings, TrainerSettings
 from unseen.train.loaders import FaceBatches, make_loader, validation_draws
+from unseen.train.processes import gather, process_number
 from unseen.types import FaceBatch, FaceRecord, InputError, Label
 
 __all__ = ["Judge", "PaintingJudge", "ValidationScores", "score_validation"]
 
+_T = TypeVar("_T")
 SEED = 0  # the same validation fakes in every run, so that runs can be compared
 
 
@@ -56,7 +61,6 @@ class ValidationScores:
         }
 
 
-@torch.inference_mode()
 def score_validation(
     detector: Detector,
     batches: Iterable[FaceBatch | None],
@@ -74,13 +78,30 @@ def score_validation(
         precision: As in training.
         channels_last: As in training.
     """
+    return _joined(
+        _score_batches(detector, batches, device=device, precision=precision, channels_last=channels_last)
+    )
+
+
+_Piece = tuple[NDArray[np.float64], NDArray[np.int64], list[FaceRecord]]
+
+
+@torch.inference_mode()
+def _score_batches(
+    detector: Detector,
+    batches: Iterable[FaceBatch | None],
+    *,
+    device: torch.device,
+    precision: str,
+    channels_last: bool,
+) -> list[_Piece]:
+    """Return score, label and record of each batch; nothing of a batch that is None."""
     was_training = detector.training
     detector.eval()
-    scores: list[torch.Tensor] = []
-    labels: list[torch.Tensor] = []
-    records: list[FaceRecord] = []
+    pieces: list[_Piece] = []
     for batch in batches:
         if batch is None:
+            pieces.append((np.zeros(0), np.zeros(0, np.int64), []))
             continue
         there = batch.to(device)
         image = there.image
@@ -88,13 +109,22 @@ def score_validation(
             image = image.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
             score = detector.output(replace(there, image=image)).score
-        scores.append(score.double().cpu())
-        labels.append(batch.label)
-        records += batch.records
+        pieces.append((score.double().cpu().numpy(), batch.label.numpy(), batch.records))
     detector.train(was_training)
-    if not scores:
-        return ValidationScores(np.zeros(0), np.zeros(0, np.int64), [])
-    return ValidationScores(torch.cat(scores).numpy(), torch.cat(labels).numpy(), records)
+    return pieces
+
+
+def _joined(pieces: Sequence[_Piece]) -> ValidationScores:
+    scores = [np.zeros(0), *(score for score, _, _ in pieces)]
+    labels = [np.zeros(0, np.int64), *(label for _, label, _ in pieces)]
+    records = [record for _, _, some in pieces for record in some]
+    return ValidationScores(np.concatenate(scores), np.concatenate(labels), records)
+
+
+def _in_turn(everyone: Sequence[Sequence[_T]]) -> list[_T]:
+    """Bring batches of which each process took every `N`-th back into their order."""
+    rounds = zip_longest(*everyone)
+    return [piece for together in rounds for piece in together if piece is not None]
 
 
 class Judge:
@@ -128,20 +158,27 @@ class Judge:
                 "data.residuals: the fakes of this validation are made as it goes, and nothing of them was "
                 "stored; leave the key out, or validate on stored fakes"
             )
-        batches = FaceBatches(faces, residuals=residuals)
-        self._loader = make_loader(batches, draws, workers=workers)
-        self._settings = settings
+        self._batches, self._draws = FaceBatches(faces, residuals=residuals), draws
+        self._settings, self._workers = settings, workers
 
-    def scores(self, model: nn.Module) -> ValidationScores:
-        """Score every validation face."""
+    def scores(self, model: nn.Module, *, together: bool = False) -> ValidationScores:
+        """Score every validation face.
+
+        Args:
+            model: The detector.
+            together: All processes of a training call this: each takes its share of the batches, and each
+                gets all scores, in the order that one process alone would give them.
+        """
         assert isinstance(model, Detector)
-        found = score_validation(
+        share = slice(process_number(), None, process_count()) if together else slice(None)
+        pieces = _score_batches(
             model,
-            self._loader,
+            make_loader(self._batches, self._draws[share], workers=self._workers),
             device=next(model.parameters()).device,
             precision=self._settings.precision,
             channels_last=self._settings.channels_last,
         )
+        found = _joined(_in_turn(gather(pieces)) if together else pieces)
         if not found.score.size:
             raise InputError(
                 "no face of the validation split can be used; see the warnings above", reason="empty"
@@ -149,8 +186,8 @@ class Judge:
         return found
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
-        """Return the numbers of a validation."""
-        return self.scores(model).metrics()
+        """Return the numbers of a validation that all processes take part in."""
+        return self.scores(model, together=True).metrics()
 
 
 class PaintingJudge:
@@ -179,25 +216,34 @@ class PaintingJudge:
             )
         faces = FaceDataset(reals, data.transforms, seed=SEED, training=False)
         draws = validation_draws(reals, batch_size=data.val_batch, synthesise=False)
-        self._loader = make_loader(FaceBatches(faces), draws, workers=workers)
+        self._batches, self._draws, self._workers = FaceBatches(faces), draws, workers
         self._precision = settings.precision
         self.faces = len(reals)
 
     @torch.inference_mode()
-    def metrics(self, model: nn.Module) -> dict[str, float]:
-        """Return the mean square error of repainted pixels in [0, 1], and the same in decibels."""
+    def metrics(self, model: nn.Module, *, together: bool = True) -> dict[str, float]:
+        """Return the mean square error of repainted pixels in [0, 1], and the same in decibels.
+
+        Args:
+            model: The inpainter.
+            together: All processes of a training call this, and each takes its share of the batches.
+        """
         assert isinstance(model, FaceInpainter)
         was_training, device = model.training, next(model.parameters()).device
         model.eval()
         errors: list[torch.Tensor] = []
-        for batch in self._loader:
-            if batch is not None:
+        share = slice(process_number(), None, process_count()) if together else slice(None)
+        for batch in make_loader(self._batches, self._draws[share], workers=self._workers):
+            if batch is None:
+                errors.append(torch.zeros(0, dtype=torch.float64))
+            else:
                 with torch.autocast(device.type, torch.bfloat16, enabled=self._precision == "bf16-mixed"):
                     errors.append(model.errors(batch.to(device).image).double().cpu())
         model.train(was_training)
-        if not errors:
+        found = torch.cat([torch.zeros(0), *(_in_turn(gather(errors)) if together else errors)])
+        if not len(found):
             raise InputError(
                 "no face of the validation split can be used; see the warnings above", reason="empty"
             )
-        error = float(torch.cat(errors).mean())
+        error = float(found.mean())
         return {"val_error": error, "val_psnr": -10 * float(np.log10(error))}

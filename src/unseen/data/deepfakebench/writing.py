@@ -12,10 +12,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from unseen.data.dataset import read_crop
 from unseen.data.deepfakebench.naming import COMPRESSED, labels_for, their_set
 from unseen.data.manifest import Manifest
 from unseen.data.transforms import AlignFace
-from unseen.types import FaceRecord, FaceSample, InputError, Label
+from unseen.types import FaceRecord, InputError, Label
 
 __all__ = ["write_json", "write_tree"]
 
@@ -114,12 +115,7 @@ def write_tree(manifest: Manifest, out: Path | str, *, size: int = 256, scale: f
 def _aligned(records: Iterable[FaceRecord], out: Path, align: AlignFace) -> Iterable[FaceRecord]:
     taken: set[Path] = set()
     for record in records:
-        image = cv2.imread(record.path, cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise InputError(
-                f"{record.path}: cannot be read; `unseen audit` finds all such files", reason="unreadable"
-            )
-        sample = FaceSample(np.asarray(image, np.uint8), record.label, record, landmarks=record.landmarks)
+        sample = read_crop(record)
         done = align(sample, np.random.default_rng(0))
         assert done.landmarks is not None
         group = out / _group(record)

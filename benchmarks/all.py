@@ -1,0 +1,433 @@
+"""Everything that costs time, in one run: `python benchmarks/all.py --out bench.json --markdown bench.md`.
+
+Sections: loader, transforms, storage, prepare, steps, inference, evaluation, start, server, growth. Ratios
+are of numbers taken in turn in this run; absolute ones belong to this machine and to what else it was doing.
+`--only steps,inference` runs some; `--small` takes tiny networks, to see that all of it works; `--roofline`
+adds the GPU's bound (`steps.py`). Without a GPU its column says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import caddm
+import loader
+import pack
+import steps
+
+import detect
+import evaluate
+from unseen.data.dataset import FaceDataset
+from unseen.data.samplers import Draw, Shuffled
+from unseen.media.crop import encode_crop
+from unseen.types import FaceRecord, FaceSample, Label
+
+NO_GPU = "not run: no GPU was lent"
+Rows = list[dict[str, Any]]
+
+
+def row(what: str, value: float, unit: str, ratio: float | None = None, **more: Any) -> dict[str, Any]:
+    """One line of the table."""
+    return {"what": what, "value": value, "unit": unit, **({} if ratio is None else {"ratio": ratio}), **more}
+
+
+def crops(folder: Path, count: int) -> list[FaceRecord]:
+    """Crops as `prepare` stores them, each with noise of its own."""
+    sample = caddm.faces()
+    image = cv2.resize(sample.image, (loader.SIDE, loader.SIDE))
+    image = cv2.GaussianBlur(image, (0, 0), 1.5)
+    records = []
+    for i in range(count):
+        path = folder / f"{i:05d}.jpg"
+        shifted = np.roll(image, 3 * i, 1)
+        path.write_bytes(encode_crop(np.ascontiguousarray(shifted)))
+        label = Label(i % 2)
+        method = "swap" if i % 2 else "real"
+        records.append(
+            FaceRecord(str(path), label, "made", f"v{i}", method=method, landmarks=loader.landmarks())
+        )
+    return records
+
+
+def of_loader(small: bool) -> Rows:
+    """Crops a second of one core, and of more workers in wall-clock time."""
+    from unseen.data.transforms import AlignFace, Flip
+    from unseen.train.loaders import BatchStream, FaceBatches, make_loader
+
+    rows: Rows = []
+    with tempfile.TemporaryDirectory() as name:
+        records = crops(Path(name), 32 if small else 400)
+        faces = FaceDataset(records, [AlignFace(256), Flip()])
+        one = loader.rate(lambda i: faces[Draw(i % len(records), 0, i)], len(records), 2)
+        rows.append(row("decode, AlignFace(256), Flip: one core", one, "crops/s"))
+        first = 0.0
+        for workers in (1, 2) if (os.cpu_count() or 1) < 8 else (1, 2, 4, 8, 16):
+            batches = iter(
+                make_loader(FaceBatches(faces), BatchStream(Shuffled(16), records, seed=0), workers=workers)
+            )
+            for _ in range(2 * workers):
+                next(batches)
+            start, count = time.perf_counter(), 4 if small else 40
+            for _ in range(count):
+                next(batches)
+            rate = 16 * count / (time.perf_counter() - start)
+            first = first or rate
+            rows.append(row(f"the same, {workers} workers, wall clock", rate, "crops/s", rate / first))
+            del batches
+    return rows
+
+
+def of_transforms(small: bool) -> Rows:
+    """Milliseconds of one core a sample, of each transform by itself."""
+    from unseen.data.distort import Distort
+    from unseen.data.erasing import LandmarkMask, RandomMask
+    from unseen.data.photometric import Blur, ColorJitter, Downscale, Grayscale, JpegCompress, Noise
+    from unseen.data.transforms import AlignFace, Flip
+    from unseen.methods.caddm import MultiScaleSwap
+    from unseen.methods.sbi import SelfBlend
+
+    sample = caddm.faces()
+    rng = np.random.default_rng(0)
+    aligned = AlignFace(256)(sample, rng)
+    works: dict[str, Callable[[int], object]] = {"AlignFace(256)": lambda i: AlignFace(256)(sample, rng)}
+    always = (Blur(p=1), ColorJitter(p=1), Downscale(p=1), JpegCompress(p=1), Noise(p=1))
+    for transform in (Flip(p=1), Grayscale(), Distort(), *always):
+        works[type(transform).__name__] = lambda i, t=transform: t(aligned, np.random.default_rng(i))
+    for transform in (LandmarkMask(p=1), RandomMask(p=1), MultiScaleSwap()):
+        works[type(transform).__name__] = lambda i, t=transform: t(sample, np.random.default_rng(i))
+    blend = SelfBlend()
+    real = FaceSample(sample.source, Label.REAL, FaceRecord("a.png", Label.REAL), landmarks=sample.landmarks)
+    works["SelfBlend, a pair"] = lambda i: blend.pair(real, np.random.default_rng(i))
+    found = {name: caddm.cost(work, 3 if small else 30, 2) for name, work in works.items()}
+    return [row(name, ms, "ms", ms / found["AlignFace(256)"]) for name, ms in found.items()]
+
+
+def of_storage(small: bool) -> Rows:
+    """Loose files, tar shards, Parquet."""
+    return pack.measure(200 if small else 2000)
+
+
+def of_prepare(small: bool) -> Rows:
+    """Files a second of `unseen prepare` with one and two workers, and what a million clips cost."""
+    rows: Rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind in ("photographs", "clips"):
+            (folder / kind).mkdir()
+        for i in range(6 if small else 120):
+            (folder / "photographs" / f"{i}.jpg").write_bytes(detect.PORTRAIT.read_bytes())
+        detect.make_clip(folder / "clips" / "0.mp4", seconds=1 if small else 10)
+        for i in range(1, 6 if small else 16):
+            (folder / "clips" / f"{i}.mp4").write_bytes((folder / "clips" / "0.mp4").read_bytes())
+        for kind in ("photographs", "clips of 10 s, 1280x720, 32 frames"):
+            rates = {n: prepare_rate(folder / kind.split()[0], n) for n in (1, 2)}
+            rows += [
+                row(f"{kind}, {n} workers", rate, "files/s", rate / rates[1]) for n, rate in rates.items()
+            ]
+        hours = 1e6 / rates[1] / 3600
+    return [*rows, row("a million such clips", hours, "core-hours")]
+
+
+def prepare_rate(files: Path, workers: int) -> float:
+    """Files a second, from the first files on, so that the start of processes is not counted."""
+    from unseen.prepare.inputs import list_inputs
+    from unseen.prepare.run import prepare
+
+    marks: list[float] = []
+    prepare(
+        list_inputs([files]),
+        files.with_name(f"{files.name}{workers}"),
+        workers=workers,
+        report=lambda done, total: marks.append(time.perf_counter()),
+    )
+    return (len(marks) - 1 - 2 * workers) / (marks[-1] - marks[2 * workers])
+
+
+def of_steps(small: bool) -> Rows:
+    """Each method's training step over the bare backbone's."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    half = device.type == "cuda"
+    if small:
+        rows = steps.measure("test_resnet", 64, 6, 2, device)
+        return rows + steps.measure_rffr("test_vit", "tiny", 64, 16, 3, 2, device)
+    network = ("tf_efficientnet_b4", 256, 32) if half else ("resnet18", 224, 12)
+    rows = steps.measure(*network, 10, device, half=half)
+    vit = ("vit_base_patch16_224", "base") if half else ("vit_tiny_patch16_224", "tiny")
+    return rows + steps.measure_rffr(*vit, 224, 16, 16 if half else 6, 6, device)
+
+
+def of_inference(small: bool) -> Rows:
+    """Pictures a second of one network in fp32, bf16, ONNX and int8 ONNX."""
+    import onnxruntime
+    from safetensors.torch import save_file
+
+    from unseen.export import export_graph
+    from unseen.models.backbone import TimmBackbone
+    from unseen.models.detector import Detector
+    from unseen.models.heads import BinaryHead
+
+    name, side, count = ("test_resnet", 64, 4) if small else ("tf_efficientnet_lite0", 224, 16)
+    torch.manual_seed(0)
+    detector = Detector(TimmBackbone(name, image_size=side), BinaryHead).eval()
+    image = torch.rand(count, 3, side, side)
+    picture = image.numpy()
+
+    def in_torch(half: bool) -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            detector(image)
+
+    works: dict[str, Callable[[], object]] = {"torch fp32": lambda: in_torch(False)}
+    works["torch bf16"] = lambda: in_torch(True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        state = {key: value.contiguous() for key, value in detector.state_dict().items()}
+        save_file(state, Path(folder) / "weights.safetensors")
+        graph = export_graph(detector, folder)
+        for kind, path in (("onnx", graph), ("onnx int8", quantized(graph, picture))):
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            works[kind] = lambda session=session: session.run(["score"], {"image": picture})
+        if torch.cuda.is_available():
+            far, there = detector.to("cuda"), image.cuda()
+
+            def on_gpu(half: bool) -> None:
+                with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=half):
+                    far(there).score.cpu()
+
+            works = {"cuda fp32": lambda: on_gpu(False), "cuda bf16": lambda: on_gpu(True)}
+        found = {key: min(timed(work) for _ in range(3 if small else 10)) for key, work in works.items()}
+    base = next(iter(found.values()))
+    return [
+        row(f"{k}, {name}, {count} x {side} px", count / s, "pictures/s", base / s) for k, s in found.items()
+    ]
+
+
+def quantized(graph: Path, picture: np.ndarray) -> Path:
+    """Return the graph with int8 weights and activations, calibrated on the pictures given."""
+    from onnxruntime import quantization as q
+
+    class Reader(q.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = [{"image": picture}]
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return self.left.pop() if self.left else None
+
+    ready, out = graph.with_name("ready.onnx"), graph.with_name("int8.onnx")
+    q.quant_pre_process(str(graph), str(ready))
+    q.quantize_static(str(ready), str(out), Reader(), per_channel=True)
+    return out
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def of_evaluation(small: bool) -> Rows:
+    """Seconds and peak memory of writing and measuring score tables of two sizes."""
+    rows: Rows = []
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "scores.parquet"
+        peaks: list[float] = []
+        for count in (2_000, 20_000) if small else (10_000, 130_000):
+            seconds, (_, peak), _ = evaluate.timed(f"write:{count}", path)
+            peaks.append(peak)
+            rows.append(row(f"write {count:,} rows", seconds, "s"))
+            rows.append(row(f"write {count:,} rows: peak memory", peak, "MB", peak / peaks[0]))
+            seconds, (_, peak), _ = evaluate.timed("ours", path)
+            rows.append(row(f"measure {count:,} rows", seconds, "s"))
+            rows.append(row(f"measure {count:,} rows: peak memory", peak, "MB"))
+    return rows
+
+
+def of_start(small: bool) -> Rows:
+    """From nothing to an answer, each in a new process; the best of three."""
+    words = {
+        "import unseen": ["-c", "import unseen"],
+        "unseen --help": ["-m", "unseen", "--help"],
+    }
+    rows: Rows = []
+    for what, arguments in words.items():
+        run = [sys.executable, *arguments]
+        best = min(
+            timed(lambda run=run: subprocess.run(run, stdout=subprocess.DEVNULL, check=True))
+            for _ in range(3)
+        )
+        rows.append(row(what, best, "s"))
+    best = min(detect.measure(str(detect.PORTRAIT)) for _ in range(1 if small else 3))
+    rows.append(row("unseen detect, a photograph", best[0], "s"))
+    rows.append(row("unseen detect, a photograph: peak memory", 1000 * best[1], "MB"))
+    return rows
+
+
+def of_growth(small: bool) -> Rows:
+    """How `detect` grows with length, frames and faces, and a training step with its batch."""
+    rows: Rows = []
+    with tempfile.TemporaryDirectory() as name:
+        first: tuple[float, float] | None = None
+        for seconds in (1, 2) if small else (5, 10, 20, 40):
+            clip = Path(name) / f"{seconds}.mp4"
+            detect.make_clip(clip, seconds=seconds)
+            found = detect.measure(str(clip), "--frames", "4" if small else "32")
+            first = first or found
+            rows.append(row(f"detect, clip of {seconds} s, 32 frames", found[0], "s", found[0] / first[0]))
+            rows.append(
+                row(f"detect, clip of {seconds} s: peak memory", 1000 * found[1], "MB", found[1] / first[1])
+            )
+        base = 0.0
+        for frames in (2, 4) if small else (8, 16, 32, 64):
+            cost = detect.measure(str(clip), "--frames", str(frames))[0]
+            base = base or cost
+            rows.append(row(f"detect, {frames} frames", cost, "s", cost / base))
+        base = 0.0
+        for faces in (1, 2) if small else (1, 2, 4, 8):
+            path = Path(name) / f"{faces}.png"
+            cv2.imwrite(str(path), np.hstack([cv2.imread(str(detect.PORTRAIT))] * faces))
+            cost = detect.measure(str(path))[0]
+            base = base or cost
+            rows.append(row(f"detect, photograph of {faces} faces", cost, "s", cost / base))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    base = 0.0
+    for batch in (2, 4) if small else (4, 8, 16, 32):
+        network, side = ("test_resnet", 64) if small else ("resnet18", 224)
+        model = steps.detectors(network, side)["bare"]
+        step = steps.stepper(model, steps.faces(batch, side, device), device, half=False, fused=False)
+        cost = steps.medians({"bare": step}, 3, device)["bare"] / batch
+        base = base or cost
+        rows.append(row(f"step, batch of {batch}: a picture", 1e3 * cost, "ms", cost / base))
+    return rows
+
+
+def of_server(small: bool) -> Rows:
+    """Latency of the API on this machine, from the upload to the verdict; the first one loads the model."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "unseen", "serve", "--port", str(port)]
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    root = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                httpx.get(f"{root}/health", timeout=5)
+                break
+            except httpx.HTTPError:
+                if server.poll() is not None:
+                    return [{"what": "inspection through the API", "note": "not run: `unseen serve` ended"}]
+                time.sleep(0.1)
+        times = [timed(lambda: inspected(root)) for _ in range(2 if small else 5)]
+    finally:
+        server.terminate()
+        server.wait()
+    return [
+        row("inspection of a photograph, the first", times[0], "s"),
+        row("inspection of a photograph, later", min(times[1:]), "s", min(times[1:]) / times[0]),
+    ]
+
+
+def inspected(root: str) -> None:
+    """Send a photograph and ask until its verdict is there."""
+    content = detect.PORTRAIT.read_bytes()
+    answer = httpx.post(f"{root}/v1/inspections", files={"file": ("portrait.jpg", content)}, timeout=60)
+    answer.raise_for_status()
+    while answer.json().get("status") not in ("done", "failed"):
+        time.sleep(0.02)
+        answer = httpx.get(f"{root}/v1/inspections/{answer.json()['id']}", timeout=60)
+
+
+SECTIONS: dict[str, Callable[[bool], Rows]] = {
+    "loader": of_loader,
+    "transforms": of_transforms,
+    "storage": of_storage,
+    "prepare": of_prepare,
+    "steps": of_steps,
+    "inference": of_inference,
+    "evaluation": of_evaluation,
+    "start": of_start,
+    "server": of_server,
+    "growth": of_growth,
+}
+
+
+def markdown(found: dict[str, Rows], machine: dict[str, Any]) -> str:
+    """One table a section; what ran on a processor and what on a GPU in columns of their own."""
+    gpu = machine["gpu"]
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}; GPU: {gpu or NO_GPU}"
+    ]
+    for name, rows in found.items():
+        lines += ["", f"## {name}", "", "| what | CPU | GPU | ratio |", "|---|---|---|---|"]
+        on_gpu = gpu is not None and name in ("steps", "inference", "roofline")
+        for r in rows:
+            value = r.get("note") or f"{r['value']:,.3g} {r['unit']}"
+            ratio = "" if r.get("ratio") is None else f"{r['ratio']:.2f}"
+            if "added_share" in r:
+                ratio += f" (by itself {1 + r['added_share']:.3f})"
+            gpu_names = ("steps", "inference", "roofline")
+            other = value if on_gpu else NO_GPU if name in gpu_names else "-"
+            lines.append(f"| {r['what']} | {'-' if on_gpu else value} | {other} | {ratio} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run sections and write both files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(SECTIONS))
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--roofline", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    parser.add_argument("--markdown", type=Path, default=Path("bench.md"))
+    known = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    names = known.only.split(",")
+    if unknown := set(names) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    found: dict[str, Rows] = {}
+    for name in names:
+        print(name, flush=True)
+        found[name] = SECTIONS[name](known.small)
+    if known.roofline:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        networks = {"tf_efficientnet_b4": 256, "vit_base_patch16_224": 224}
+        if known.small:
+            networks = {"test_resnet": 64, "test_vit": 64}
+        count, rounds = (6, 2) if known.small else (64, 20)
+        found["roofline"] = steps.roofline(networks, count, rounds, device, half=device.type == "cuda")
+    known.out.write_text(json.dumps({"machine": machine, **found}, indent=2), encoding="utf-8")
+    known.markdown.write_text(markdown(found, machine), encoding="utf-8")
+    print(f"{known.out}, {known.markdown}")
+
+
+if __name__ == "__main__":
+    main()

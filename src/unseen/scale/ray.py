@@ -1,0 +1,174 @@
+"""Jobs on a Ray cluster: the same calls, results and failures as the worker processes of one machine.
+
+Jobs stream through an actor pool of Ray Data, which hands an actor two small blocks of jobs at a time and
+waits while results are not fetched. Each actor holds one worker process of `unseen.prepare.pool`, and that
+process the finder or the network that its function has loaded: a file that kills or hangs it costs that file
+alone, and is recorded in the same words. A block whose actor or machine is lost is given to another one; its
+jobs are done again, and what they write they write whole under the same names. So every job has one result.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from unseen.prepare import pool
+from unseen.types import InputError
+
+__all__ = ["work_off"]
+
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+_TRIES = 4  # of a block whose actors die
+_STORE = 128 << 20  # bytes of a local cluster's object store: jobs and rows are small
+
+
+def work_off(
+    function: Callable[..., _Result],
+    jobs: Sequence[_Job],
+    *more: Any,
+    lost: Callable[[_Job, str, str], _Result],
+    workers: int | None = None,
+    seconds: float = 600.0,
+    address: str | None = None,
+    gpus: float = 0.0,
+) -> Iterator[tuple[_Job, _Result]]:
+    """Call `function(job, *more)` for every job on a cluster; yield each result as it comes, in any order.
+
+    Args:
+        function: Importable by name on every machine, like everything that is passed to it.
+        jobs: One call each. Paths in them and in `more` must lead to the same files on every machine.
+        *more: Further arguments of every call.
+        lost: Makes the result of a job that has none, from the job, a reason (`timeout` or `crashed`) and a
+            sentence.
+        workers: Actors, of one processor each; default: one for each of the cluster's.
+        seconds: A job that takes longer is given up and its process replaced.
+        address: Of a running cluster (`auto`, `ray://HOST:10001`); None uses the one that this process is
+            connected to, or starts one on this machine.
+        gpus: Part of a GPU that each actor takes.
+
+    Raises:
+        InputError: Ray is not installed (`missing_extra`), or the cluster cannot be reached (`cluster`).
+    """
+    ray = _ray()
+    if not jobs:
+        return
+    with _connected(ray, address, workers), _quiet(ray):
+        count = max(1, min(workers or int(ray.cluster_resources().get("CPU", 1)), len(jobs)))
+        each = max(1, min(64, len(jobs) // (64 * count)))  # what a lost machine costs, and how often it tells
+        rows = [{"number": i, "job": pickle.dumps(job)} for i, job in enumerate(jobs)]
+        results = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // each)).map(
+            _Actor,
+            fn_constructor_args=(function, more, lost, seconds),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1, max_size=count, initial_size=count, max_tasks_in_flight_per_actor=2
+            ),
+            num_cpus=1,
+            num_gpus=gpus or None,
+            ray_remote_args_fn=_limits,
+        )
+        waiting = dict(enumerate(jobs))
+        for row in results.iter_rows():
+            result = pickle.loads(row["result"])
+            if isinstance(result, _Failed):
+                raise result.error
+            if row["number"] in waiting:
+                yield waiting.pop(row["number"]), result
+    for job in waiting.values():
+        yield job, lost(job, "crashed", f"its Ray worker was lost {_TRIES + 1} times")
+
+
+def _limits() -> dict[str, Any]:
+    return {"max_task_retries": _TRIES}
+
+
+class _Failed:
+    """An error in the function, which is ours and no file's: it ends the run, as it does on one machine."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Actor:
+    """Holds one worker process, started by the first job."""
+
+    def __init__(
+        self, function: Callable[..., Any], more: Sequence[Any], lost: Callable[..., Any], seconds: float
+    ) -> None:
+        self.function, self.more, self.lost, self.seconds = function, more, lost, seconds
+        # A new process would run the script of Ray's own worker first, for nothing.
+        vars(sys.modules["__main__"]).pop("__file__", None)
+        self.entered = pool.open_pool(1, 1)
+        self.pool = self.entered.__enter__()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        job = pickle.loads(row["job"])
+        try:
+            ((_, result),) = pool.work_off(
+                self.function, [job], *self.more, lost=self.lost, seconds=self.seconds, pool=self.pool
+            )
+        except Exception as error:
+            result = _Failed(error)
+        return {"number": row["number"], "result": pickle.dumps(result)}
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise InputError(
+            f"--engine ray needs Ray ({error}): pip install 'unseen[scale]'", reason="missing_extra"
+        ) from error
+    return ray
+
+
+@contextmanager
+def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[None]:
+    """Use the cluster that is there; one that is started here is stopped here."""
+    if ray.is_initialized():
+        yield
+        return
+    told = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            ray.init(
+                address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_STORE, **told
+            )
+        else:
+            ray.init(address=address, **told)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster at {address or 'this machine'} ({' '.join(str(error).split())[:200]}); start "
+            "one with `ray start --head`, or leave --address out",
+            reason="cluster",
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _quiet(ray: Any) -> Iterator[None]:
+    """Keep Ray Data's progress to itself, and let it go on without blocks that were lost for good."""
+    context = ray.data.DataContext.get_current()
+    names = ("enable_progress_bars", "print_on_execution_start", "max_errored_blocks")
+    before = {name: getattr(context, name) for name in names}
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.max_errored_blocks = -1
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
