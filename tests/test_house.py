@@ -15,7 +15,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "unseen"
 FLOORS = [
     {"types"},
     {"media", "data", "models"},
-    {"evaluate", "explain", "prepare"},
+    {"evaluate", "prepare"},
+    {"explain"},
     {"methods", "scale"},
     {"forge", "recipe", "export", "run_files"},
     {"checkpoint"},

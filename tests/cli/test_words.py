@@ -37,7 +37,7 @@ def test_help_names_every_verb() -> None:
     said = subprocess.run(
         [sys.executable, "-m", "unseen", "--help"], capture_output=True, text=True, check=True
     )
-    for verb in ("detect", "prepare", "forge", "sample", "train", "evaluate"):
+    for verb in ("detect", "prepare", "forge", "sample", "train", "evaluate", "explain"):
         assert verb in said.stdout
 
 

@@ -80,9 +80,9 @@ def picture_all(choices: Sequence[Choice], engine: Engine) -> list[Evidence]:
         if similar is not None:
             piece.concept = engine.concepts.most_like(similar[number])
         piece.explanations = [
-            (found.kind, encode_jpeg(_enlarged(found.image)))
+            (found.kind, encode_jpeg(picture))
             for found in explained[number]
-            if found.image is not None
+            if (picture := _own(found, choice, image.shape[:2], to_input)) is not None
         ]
         pieces.append(piece)
     return pieces
@@ -120,9 +120,28 @@ def _draw(
         piece.region_picture = encode_jpeg(shown)
     if heat is not None:
         piece.heatmap = np.round(heat.astype(np.float64), 3).tolist()
-        to_small = np.array([[1 / ratio, 0, 0.5 / ratio - 0.5], [0, 1 / ratio, 0.5 / ratio - 0.5], [0, 0, 1]])
-        piece.heat_picture = encode_jpeg(overlay(small, heat, to_input @ to_small, size))
+        piece.heat_picture = encode_jpeg(_heated(choice, heat, size, to_input))
     return piece
+
+
+def _own(
+    found: Explanation, choice: Choice, size: tuple[int, int], to_input: NDArray[np.float64]
+) -> NDArray[np.uint8] | None:
+    """Return what a detector has to show of its own: a picture, or a map such as attention, on the face."""
+    if found.image is not None:
+        return _enlarged(found.image)
+    return None if found.heatmap is None else _heated(choice, found.heatmap, size, to_input)
+
+
+def _heated(
+    choice: Choice, heat: NDArray[Any], size: tuple[int, int], to_input: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Return the face under a map of the network's input, at the size it is shown in."""
+    crop = choice.sight.image()
+    small = shrink(crop, FACE)
+    ratio = small.shape[1] / crop.shape[1]
+    to_small = np.array([[1 / ratio, 0, 0.5 / ratio - 0.5], [0, 1 / ratio, 0.5 / ratio - 0.5], [0, 0, 1]])
+    return overlay(small, heat, to_input @ to_small, size)
 
 
 def _regions(explained: Sequence[Explanation], matrix: NDArray[np.float64]) -> list[Region] | None:

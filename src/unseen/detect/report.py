@@ -34,6 +34,14 @@ EXPLAINED = {  # what a detector's own pictures are called here, and described a
         "What differs from that",
         "The difference between the face and its repainting; grey where the two agree",
     ),
+    "forgery attention": (
+        "What goes to the verdict",
+        "The same face; colours show where the network looks for what tells forgeries, from least to most",
+    ),
+    "domain attention": (
+        "What tells the method",
+        "The same face; colours show where the network looks for which method was used, from least to most",
+    ),
 }
 
 

@@ -139,8 +139,17 @@ def draw_confusion(confusion: Confusion) -> Figure:
     """Draw the shares of each row, with their numbers; `savefig` of the result writes it.
 
     Methods that were not learned stand below a line.
+
+    Raises:
+        InputError: matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError(
+            "the picture of a confusion matrix needs matplotlib: pip install 'unseen[explain]'",
+            reason="extra",
+        ) from error
 
     shares = confusion.shares()
     rows, columns = shares.shape

@@ -24,6 +24,7 @@ __all__ = [
     "overlay",
     "shrink",
     "thumbnail",
+    "tile",
 ]
 
 Picture = NDArray[np.uint8]
@@ -225,6 +226,22 @@ def thumbnail(
         part, before_y, gap_y - before_y, before_x, gap_x - before_x, cv2.BORDER_REPLICATE
     )
     return np.asarray(padded, np.uint8)
+
+
+def tile(picture: Picture | None, text: str, side: int) -> Picture:
+    """Centre a picture on a white square with a line of text below it; None leaves the square empty.
+
+    Shape:
+        picture: (H, W, 3). Result: (side + 22, side + 4, 3).
+    """
+    cell = np.full((side + 22, side + 4, 3), 255, np.uint8)
+    if picture is not None:
+        small = shrink(picture, side)
+        top, left = 2 + (side - small.shape[0]) // 2, 2 + (side - small.shape[1]) // 2
+        cell[top : top + small.shape[0], left : left + small.shape[1]] = small
+    at = (3, side + 16)
+    cv2.putText(cell, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, BLACK, 1, cv2.LINE_AA)
+    return cell
 
 
 def legend(width: int = 256, height: int = 14) -> Picture:
