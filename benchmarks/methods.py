@@ -154,7 +154,7 @@ def painter(bench: Path, cameras: list[str], out: Path, given: Path | None, step
     run = given or out / "inpainter"
     if not (run / "weights.safetensors").is_file():
         keys = {"data.manifest": bench, "data.methods": "[]", "trainer.max_steps": steps}
-        keys |= {"inpainter.mask": "random75", "trainer.val_every": max(1, steps // 4)}
+        keys |= {"trainer.val_every": max(1, steps // 4)}
         words = [word for key, value in keys.items() for word in (f"--{key}", value)]
         call("train", RECIPE, "--out", run, *words)
     for manifest in (bench, *(c.rpartition(":")[0] or c for c in cameras)):
