@@ -19,8 +19,8 @@ def features() -> FaceFeatures:
     label = np.repeat([0, 1], 20)
     vector = rng.normal(0, 1, (40, 12)) + 8 * label[:, None]
     records = tuple(
-        FaceRecord(f"{i}.png</script>", Label(int(y)), "set", f"v{i}", method="swap" if y else "real",
-                   identity=f"p{i % 5}")
+        FaceRecord(f"/home/me/crops/{i % 2}/{i}.png</script>", Label(int(y)), "set", f"v{i}",
+                   method="swap" if y else "real", identity=f"p{i % 5}")
         for i, y in enumerate(label)
     )  # fmt: skip
     return FaceFeatures(vector.astype(np.float32), rng.normal(0, 1, 40), records)
@@ -71,7 +71,8 @@ def test_drawings_hold_every_face_and_the_page_fetches_nothing(features: FaceFea
     assert data is not None
     rows = json.loads(data.group(1))
     assert [len(run) for run in rows] == [40, 40]
-    assert rows[0][3]["path"] == "3.png</script>" and rows[0][3]["identity"] == "p3"
+    assert rows[0][3]["path"] == "1/3.png</script>" and rows[0][3]["identity"] == "p3"
+    assert "/home/me" not in page
     picture = scatter_png(two, "label", scale=1)
     assert picture.dtype == np.uint8 and picture.shape[1] > 2 * 380
     colors = {tuple(color) for color in picture[60:430, 20:380].reshape(-1, 3).tolist()}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,9 +75,14 @@ def scatter_svg(embeddings: Sequence[Embedding], color: Color = "label", *, titl
 def scatter_html(embeddings: Sequence[Embedding], color: Color = "label", *, title: str = "") -> str:
     """Return a page with the same drawing: pointing at a face shows its row and marks it in every panel.
 
-    A click on a name of the legend hides that group. Nothing is fetched; rows are inside the page.
+    A click on a name of the legend hides that group. Nothing is fetched; rows are inside the page, paths from
+    the folder that all crops share.
     """
     rows = [one.rows() for one in embeddings]
+    # Pages are passed on: where the crops lie on this machine is nobody's business.
+    folder = os.path.commonpath([str(Path(row["path"]).parent) for run in rows for row in run])
+    for row in (row for run in rows for row in run):
+        row["path"] = row["path"].removeprefix(folder).lstrip(os.sep)
     # A path or a name may hold what would end the script early.
     data = json.dumps(rows, separators=(",", ":")).replace("<", "\\u003c")
     head = escape(title or _title(embeddings, color))
