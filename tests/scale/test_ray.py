@@ -156,3 +156,21 @@ def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'unseen\[scale\]'"):
         list(engine_of(argparse.Namespace(engine="ray", address=None))(print, [1], lost=print))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_verdicts_of_a_cluster_are_those_of_one_process(cluster: None, files: Path, tmp_path: Path) -> None:
+    (files / "fatal.jpg").unlink()
+    (files / "crash.jpg").unlink()
+    words = ["detect", str(files), "--jobs", "1"]
+    here, there = tmp_path / "here.parquet", tmp_path / "there.parquet"
+    assert main([*words, "--out", str(here)]) == main([*words, "--out", str(there), "--engine", "ray"]) == 1
+    a, b = (pl.read_parquet(path).drop("seconds") for path in (here, there))
+    assert a.equals(b) and len(a) == 3
+    # What the cluster left is gone on with by processes here.
+    assert main([*words, "--out", str(there), "--resume"]) == 1
+    assert pl.read_parquet(there).drop("seconds").equals(a)
+    with pytest.raises(SystemExit):
+        main(["detect", str(files), "--engine", "nowhere"])
+    assert main(["detect", str(files), "--engine", "ray"]) == 2

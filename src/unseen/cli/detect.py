@@ -12,6 +12,7 @@ from unseen.cli.show import add_verb, positive, watch
 from unseen.types import InputError
 
 if TYPE_CHECKING:
+    from unseen.detect.engine import Kind
     from unseen.detect.verdict import Verdict
 
 __all__ = ["add"]
@@ -39,7 +40,10 @@ def add(verbs: Any) -> None:
     verb.add_argument("--json", action="store_true", help="print one JSON list, an object a file")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     verb.add_argument(
-        "--engine", default="auto", choices=["auto", "onnx", "torch"], help="what runs the network"
+        "--engine",
+        default="auto",
+        choices=["auto", "onnx", "torch", "ray"],
+        help="what runs the network; ray: with --out, on a cluster",
     )
     verb.add_argument("--fail-on-fake", action="store_true", help="exit with 3 if a file is fake")
     many = verb.add_argument_group("many files")
@@ -50,6 +54,7 @@ def add(verbs: Any) -> None:
         help="a row a file, as .parquet, .csv or .jsonl, instead of words",
     )
     many.add_argument("--jobs", type=positive, help="worker processes (default: one a core)")
+    many.add_argument("--address", help="of a Ray cluster: auto, ray://HOST:10001 (default: one here)")
     many.add_argument("--resume", action="store_true", help="go on with the table of an earlier call")
     many.add_argument(
         "--seconds-per-file", type=float, default=120.0, help="a file that takes longer is given up (120)"
@@ -63,8 +68,8 @@ def run(known: argparse.Namespace) -> int:
 
     if known.out is not None:
         return run_batch(known)
-    if known.jobs is not None or known.resume:
-        raise InputError("--jobs and --resume belong to --out TABLE; give one", reason="usage")
+    if known.jobs is not None or known.resume or known.engine == "ray":
+        raise InputError("--jobs, --resume and --engine ray belong to --out TABLE; give one", reason="usage")
     if known.report is not None and not known.report.resolve().parent.is_dir():
         raise InputError(f"{known.report}: its folder does not exist; make it first", reason="missing")
     inspector = Inspector(known.model, frames=known.frames, device=known.device, engine=known.engine)
@@ -91,14 +96,22 @@ def run(known: argparse.Namespace) -> int:
 def run_batch(known: argparse.Namespace) -> int:
     """Inspect many files in processes, a row each."""
     from unseen.detect.batch import Settings, inspect_folder
+    from unseen.detect.cluster import on_cluster
     from unseen.detect.inputs import cores
 
     if known.json or known.report is not None:
         raise InputError("--out writes a table; give --json or --report in a call without it", reason="usage")
     jobs = known.jobs or cores()
-    settings = Settings(known.model, known.frames, known.engine, known.device, known.seconds_per_file, jobs)
+    there = known.engine == "ray"
+    if known.address is not None and not there:
+        raise InputError("--address goes with --engine ray", reason="usage")
+    engine: Kind = "auto" if there else known.engine
+    settings = Settings(known.model, known.frames, engine, known.device, known.seconds_per_file, jobs)
+    work = on_cluster(address=known.address, actors=known.jobs) if there else None
     with watch("inspecting", "files") as report:
-        summary = inspect_folder(known.files, known.out, settings, resume=known.resume, report=report)
+        summary = inspect_folder(
+            known.files, known.out, settings, resume=known.resume, work=work, report=report
+        )
     print(f"{known.out}: {summary.files} files, {summary.fresh} inspected now")
     for verdict, count in summary.verdicts.most_common():
         print(f"  {verdict}: {count}")

@@ -30,6 +30,7 @@ __all__ = ["Settings", "Summary", "inspect_folder", "list_media"]
 
 Row = dict[str, Any]
 Report = Callable[[int, int], None]
+Work = Callable[[Iterable[tuple[str, int]], "Settings"], Iterator[tuple[tuple[str, int], Row]]]
 STAMPS = 2**40  # stamps are below it: a place in the journal and a stamp share one number
 
 
@@ -101,6 +102,7 @@ def inspect_folder(
     settings: Settings,
     *,
     resume: bool = False,
+    work: Work | None = None,
     report: Report | None = None,
 ) -> Summary:
     """Inspect every picture and video, a row each.
@@ -110,6 +112,7 @@ def inspect_folder(
         out: `.parquet`, `.csv` or `.jsonl`.
         settings: The model and the processes.
         resume: Go on with what an earlier call left; files whose size or time changed are done again.
+        work: What inspects files elsewhere (`unseen.detect.cluster`); default: processes here.
         report: Called with files done and files in all.
 
     Raises:
@@ -141,7 +144,7 @@ def inspect_folder(
             finished = sum(done.get(_key(path), 0) % STAMPS == _stamp(path) for path in list_media(given))
         if report is not None:
             report(finished, total)
-        for (path, stamp), row in _work(_missing(given, done), settings):
+        for (path, stamp), row in (work or _work)(_missing(given, done), settings):
             done[_key(Path(path))] = _append(file, {"stamp": stamp, "row": row}) * STAMPS + stamp
             fresh += 1
             if report is not None:
@@ -273,7 +276,7 @@ def _work(jobs: Iterable[tuple[str, int]], settings: Settings) -> Iterator[tuple
                 try:
                     row = future.result()
                 except TimeoutError:
-                    row = _lost(job[0], "timeout", f"more than {settings.seconds:g} s", settings.seconds)
+                    row = lost_row(job[0], "timeout", f"more than {settings.seconds:g} s", settings.seconds)
                 except BrokenProcessPool as error:
                     raise InputError(
                         "worker processes cannot start; in a script, call this from a function below "
@@ -281,7 +284,7 @@ def _work(jobs: Iterable[tuple[str, int]], settings: Settings) -> Iterator[tuple
                         reason="workers",
                     ) from error
                 except ProcessExpired as error:
-                    row = _lost(job[0], "crashed", f"its worker ended with exit code {error.exitcode}")
+                    row = lost_row(job[0], "crashed", f"its worker ended with exit code {error.exitcode}")
                 yield job, row
 
 
@@ -313,7 +316,8 @@ def _inspector(settings: Settings) -> Any:
     )
 
 
-def _lost(path: str, reason: str, message: str, seconds: float | None = None) -> Row:
+def lost_row(path: str, reason: str, message: str, seconds: float | None = None) -> Row:
+    """Return the row of a file that has no verdict because of what it did to its worker."""
     row: Row = dict.fromkeys(COLUMNS)
     return row | {
         "file": path,
