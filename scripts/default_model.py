@@ -2,12 +2,13 @@
 
     python scripts/default_model.py rows REALS BENCH --volunteers frll --out default
     unseen train recipes/default_lite0.yaml      --data.manifest default/train.parquet --out default/first
-    unseen train recipes/default_lite0_more.yaml --data.manifest default/more.parquet  --out default/second
+    unseen train recipes/default_lite0_more.yaml --data.manifest default/more.parquet \
+        --init default/first --out default/second
     python scripts/default_model.py calibrate default/second default/more.parquet --out default/run
     python scripts/default_model.py measure default/run default/train.parquet --wild WILD --volunteers frll
 
 REALS is a manifest of real people with splits and identities (`unseen prepare`), BENCH one of `unseen forge`
-with the volunteers' forgeries (`--per-identity 4`), WILD one of real faces of other cameras, which nothing$
+with the volunteers' forgeries (`--per-identity 4`), WILD one of real faces of other cameras, which nothing
 is learned from or set by. `calibrate` shows every validation person as photographed and through eight
 alterations, so that the promised rate of false alarms is one over channels and not over one studio.
 """
