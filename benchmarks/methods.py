@@ -127,13 +127,13 @@ def rffr(base: dict[str, Any], regions: Path, inpainter: Path, steps: int) -> Ma
         settings = {"inpainter": PAINTER, "name": "test_vit", "branches": branches, "draw": draw}
         backbone = {"class_path": "ResidualBackbone", "init_args": settings}
         recipe = scratch(base, backbone, steps=4 * steps, size=SMALL)
-        made[name] = recipe.with_values(
-            {
-                "data.transforms": [{"class_path": "AlignFace", "init_args": {"size": SMALL}}],
-                "data.residuals": str(inpainter.with_name("residuals")),
-                "init": {"backbone.inpainter": str(inpainter)},
-            }
-        )
+        values: dict[str, Any] = {
+            "data.transforms": [{"class_path": "AlignFace", "init_args": {"size": SMALL}}],
+            "init": {"backbone.inpainter": str(inpainter)},
+        }
+        if branches != "image":
+            values["data.residuals"] = str(inpainter.with_name("residuals"))
+        made[name] = recipe.with_values(values)
     return made
 
 
