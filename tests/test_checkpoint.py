@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from tests.train.faces import faces_file, tiny
@@ -132,3 +133,11 @@ def test_differing_keys_are_found(run: Path, tiny: Tiny) -> None:
         "detector.backbone.init_args.pretrained",
         "seed",
     ]
+
+
+def test_a_key_that_an_older_recipe_did_not_know_has_its_default_there(run: Path, tiny: Tiny) -> None:
+    whole = yaml.safe_load((run / "recipe.yaml").read_text())
+    del whole["trainer"]["compile"]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(whole))
+    assert same_recipe(run, read_recipe(whole)) == []
+    assert same_recipe(run, read_recipe(whole, ["trainer.compile=true"])) == ["trainer.compile"]

@@ -6,6 +6,7 @@ A folder holds `weights.safetensors`, the expanded `recipe.yaml`, `calibration.j
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -200,11 +201,16 @@ def load_run(source: str | Path = "default") -> Run:
 
 
 def same_recipe(folder: Path, recipe: Recipe) -> list[str]:
-    """Return the keys in which the recipe of a folder differs from another one."""
+    """Return the keys in which the recipe of a folder differs from another one.
+
+    A key that the folder's recipe is too old to know has its default there.
+    """
     try:
         theirs = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{folder / RECIPE}: cannot be read ({error})", reason="unreadable") from error
+    with contextlib.suppress(InputError):  # of a version whose recipes cannot be read: compared as it stands
+        theirs = read_recipe(theirs).expanded()
     ours, before = _flat(recipe.expanded()), _flat(theirs)
     return sorted(key for key in ours.keys() | before.keys() if ours.get(key) != before.get(key))
 
