@@ -126,7 +126,7 @@ def rffr(base: dict[str, Any], regions: Path, inpainter: Path, steps: int) -> Ma
     ):
         settings = {"inpainter": PAINTER, "name": "test_vit", "branches": branches, "draw": draw}
         backbone = {"class_path": "ResidualBackbone", "init_args": settings}
-        recipe = scratch(base, backbone, steps=4 * steps, size=SMALL)
+        recipe = scratch(base, backbone, steps=2 * steps, size=SMALL)
         values: dict[str, Any] = {
             "data.transforms": [{"class_path": "AlignFace", "init_args": {"size": SMALL}}],
             "init": {"backbone.inpainter": str(inpainter)},

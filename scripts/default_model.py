@@ -4,13 +4,15 @@
     unseen train recipes/default_lite0.yaml      --data.manifest default/train.parquet --out default/first
     unseen train recipes/default_lite0_more.yaml --data.manifest default/more.parquet \
         --init default/first --out default/second
-    python scripts/default_model.py calibrate default/second default/more.parquet --out default/run
-    python scripts/default_model.py measure default/run default/train.parquet --wild WILD --volunteers frll
+    python scripts/default_model.py calibrate default/second default/more.parquet --blends BLENDS --out run
+    python scripts/default_model.py measure run default/train.parquet --wild WILD --out default/measured
+    python scripts/default_model.py ship run card.md --out src/unseen/default_run
 
 REALS is a manifest of real people with splits and identities (`unseen prepare`), BENCH one of `unseen forge`
-with the volunteers' forgeries (`--per-identity 4`), WILD one of real faces of other cameras, which nothing
-is learned from or set by. `calibrate` shows every validation person as photographed and through eight
-alterations, so that the promised rate of false alarms is one over channels and not over one studio.
+with the volunteers' forgeries (`--per-identity 4`), BLENDS one of `unseen forge --families sbi` with all others
+blended with themselves, WILD one of real faces of other cameras, which nothing is learned from or set by. The
+first three share splits and identities. `calibrate` shows every validation person as photographed and through
+eight alterations, so that the promised rate of false alarms is one over channels and not over one studio.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import polars as pl
 
-from unseen.checkpoint import load_run
+from unseen.checkpoint import load_run, save_run
 from unseen.cli import main as unseen
 from unseen.data.dataset import read_crop
 from unseen.data.manifest import Manifest
@@ -41,7 +43,7 @@ ALTERED = (
     ("jpeg", 3), ("webp", 3), ("resize", 3), ("noise", 1), ("blur", 1), ("contrast", 2), ("reshare", 2),
     ("screenshot", 2),
 )  # fmt: skip
-CHANGES = (("", 0), ("jpeg", 3), ("h264", 3), ("reshare", 3))  # under which the card's numbers are measured
+CHANGES = (("", 0), ("jpeg", 3), ("h264", 3), ("reshare", 3), ("resize", 4), ("blur", 3))  # of the card
 
 
 def number(text: str) -> int:
@@ -77,9 +79,11 @@ def altered(record: FaceRecord, folder: Path) -> list[FaceRecord]:
     return made
 
 
-def calibrate(run: Path, manifest: Path, out: Path) -> None:
-    """Set threshold and p-values by validation people, clean and altered, and by their forgeries."""
+def calibrate(run: Path, manifest: Path, blends: Path, out: Path) -> None:
+    """Set threshold and p-values by validation people, clean and altered, and by forgeries of them."""
     known = Manifest.read(manifest).where(split="val").records()
+    people = {r.identity for r in known}
+    known += [r for r in Manifest.read(blends).where(label=1, split="val").records() if r.identity in people]
     folder = out.with_name(f"{out.name}_altered")
     folder.mkdir(parents=True, exist_ok=True)
     copies = [c for r in known if r.label == Label.REAL for c in altered(r, folder)]
@@ -87,6 +91,22 @@ def calibrate(run: Path, manifest: Path, out: Path) -> None:
     Manifest.from_records([*known, *copies]).write(path)
     if code := unseen(["calibrate", str(run), str(path), "--out", str(out)]):
         raise SystemExit(code)
+
+
+def ship(run: Path, card: Path, out: Path) -> None:
+    """Write the run folder of the package: a card by hand, and no path of this machine."""
+    loaded = load_run(run)
+    recipe = loaded.recipe.with_values({"data.manifest": "more.parquet", "init": "runs/default_lite0"})
+    save_run(
+        out,
+        loaded.model,
+        recipe,
+        calibration=loaded.calibration,
+        metrics=loaded.metrics,
+        card=card.read_text(encoding="utf-8"),
+        data=loaded.facts["data"],
+        graph=True,
+    )
 
 
 def measure(run: Path, manifest: Path, wild: list[Path], volunteers: str, out: Path) -> None:
@@ -161,7 +181,7 @@ def scored(run: Path, records: list[FaceRecord], out: Path, name: str, kind: str
 
 
 def main() -> None:
-    """Do one of the three."""
+    """Do one of the four."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -176,6 +196,11 @@ def main() -> None:
     verb = verbs.add_parser("calibrate")
     verb.add_argument("run", type=Path)
     verb.add_argument("manifest", type=Path)
+    verb.add_argument("--blends", type=Path, required=True, help="self-blends of the other people")
+    verb.add_argument("--out", type=Path, required=True)
+    verb = verbs.add_parser("ship")
+    verb.add_argument("run", type=Path)
+    verb.add_argument("card", type=Path)
     verb.add_argument("--out", type=Path, required=True)
     verb = verbs.add_parser("measure")
     verb.add_argument("run", type=Path)
@@ -187,7 +212,9 @@ def main() -> None:
     if known.verb == "rows":
         rows(known.reals, known.bench, known.volunteers, known.varied, known.clips, known.out)
     elif known.verb == "calibrate":
-        calibrate(known.run, known.manifest, known.out)
+        calibrate(known.run, known.manifest, known.blends, known.out)
+    elif known.verb == "ship":
+        ship(known.run, known.card, known.out)
     else:
         measure(known.run, known.manifest, known.wild, known.volunteers, known.out)
 
