@@ -8,11 +8,12 @@
     python scripts/default_model.py measure run default/train.parquet --wild WILD --out default/measured
     python scripts/default_model.py ship run card.md --out src/unseen/default_run
 
-REALS is a manifest of real people with splits and identities (`unseen prepare`), BENCH one of `unseen forge`
-with the volunteers' forgeries (`--per-identity 4`), BLENDS one of `unseen forge --families sbi` with all others
-blended with themselves, WILD one of real faces of other cameras, which nothing is learned from or set by. The
-first three share splits and identities. `calibrate` shows every validation person as photographed and through
-eight alterations, so that the promised rate of false alarms is one over channels and not over one studio.
+REALS is a manifest of real people with splits and identities (`unseen prepare`), BENCH one of `unseen
+forge` with the volunteers' forgeries (`--per-identity 4`), BLENDS one of `unseen forge --families sbi` with
+the others blended with themselves, WILD one of real faces of other cameras, which nothing is learned from
+or set by. The first three share splits and identities. `calibrate` shows every validation person as
+photographed and through eight alterations, so that the promised rate of false alarms is one over channels
+and not over one studio.
 """
 
 from __future__ import annotations
