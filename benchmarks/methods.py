@@ -66,7 +66,11 @@ def methods(base: dict[str, Any], regions: Path, inpainter: Path, steps: int) ->
     sampler = {"class_path": "Balanced", "init_args": {"batch_size": 24, "synthesise": "SelfBlend"}}
     memory = {"detector.parts": [{"class_path": "RealMemory"}], "detector.head": "DualDecisionHead"}
     swap = {"data.transforms": transforms(start, "MultiScaleSwap")}
-    boxes = {"detector.parts": [{"class_path": "ArtifactDetector", "init_args": {"channels": 128}}]}
+    boxes = {
+        "detector.parts": [
+            {"class_path": "ArtifactDetector", "init_args": {"channels": 128, "grid": "adapt"}}
+        ]
+    }
     parts = [{"class_path": "Decomposition", "init_args": {"hidden": 128}}]
     domains = {"class_path": "BalancedDomains", "init_args": {"batch_size": 25}}
     split = {"detector.parts": parts, "detector.head": "AucHead", "data.sampler": domains}
