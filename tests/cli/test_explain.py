@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -161,3 +162,14 @@ def test_words_that_cannot_be_answered(
 ) -> None:
     assert main(["explain", *(word.format(photo=portrait_file) for word in words)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders() -> None:
+    from unseen.cli.explain_sets import _told_apart
+
+    first, second, third = (
+        SimpleNamespace(name=Path(path).name, folder=Path(path))
+        for path in ("/a/plain/seed0", "/a/did/seed0", "/a/other")
+    )
+    runs = [first, second, third]
+    assert [_told_apart(run, runs) for run in runs] == ["plain/seed0", "did/seed0", "other"]  # type: ignore[arg-type]

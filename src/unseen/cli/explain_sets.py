@@ -31,7 +31,7 @@ def embedding(known: argparse.Namespace, runs: Sequence[Run], records: Sequence[
     found = []
     for run in runs:
         features = _features(known, run, rows)
-        found.append(embed(features, known.embedding, name=run.name, seed=known.seed))
+        found.append(embed(features, known.embedding, name=_told_apart(run, runs), seed=known.seed))
     path = known.out / f"embedding_{known.embedding}_{known.color}"
     path.with_suffix(".svg").write_text(scatter_svg(found, known.color), encoding="utf-8")
     path.with_suffix(".html").write_text(scatter_html(found, known.color), encoding="utf-8")
@@ -44,6 +44,12 @@ def embedding(known: argparse.Namespace, runs: Sequence[Run], records: Sequence[
     path.with_suffix(".json").write_text(json.dumps(told) + "\n", encoding="utf-8")
     print(f"Picture: {path}.png, {path}.svg; page: {path}.html; numbers: {path}.json")
     return OK
+
+
+def _told_apart(run: Run, runs: Sequence[Run]) -> str:
+    """Return a run's name, with its parent folder's if another has the same, as the seeds of a sweep do."""
+    same = sum(other.name == run.name for other in runs) > 1
+    return f"{run.folder.resolve().parent.name}/{run.name}" if same else run.name
 
 
 def leakage(known: argparse.Namespace, run: Run, records: Sequence[FaceRecord]) -> int:
