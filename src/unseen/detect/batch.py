@@ -12,17 +12,16 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from unseen.detect.engine import DEFAULT_RUN, Kind
 from unseen.detect.table import COLUMNS, check_suffix, row_of, write_table
 from unseen.prepare.inputs import MEDIA_SUFFIXES
-from unseen.prepare.pool import open_pool
+from unseen.prepare.pool import open_pool, settle
 from unseen.run_files import LIST, digest
 from unseen.types import InputError
 
@@ -257,8 +256,6 @@ def _same(path: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
 
 def _work(jobs: Iterable[tuple[str, int]], settings: Settings) -> Iterator[tuple[tuple[str, int], Row]]:
     """Inspect in worker processes; at most four files a worker are handed out at a time."""
-    from pebble import ProcessExpired
-
     waiting: dict[Any, tuple[str, int]] = {}
     more, source = True, iter(jobs)
     with open_pool(settings.jobs, settings.jobs) as pool:
@@ -273,18 +270,10 @@ def _work(jobs: Iterable[tuple[str, int]], settings: Settings) -> Iterator[tuple
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 job = waiting.pop(future)
-                try:
-                    row = future.result()
-                except TimeoutError:
-                    row = lost_row(job[0], "timeout", f"more than {settings.seconds:g} s", settings.seconds)
-                except BrokenProcessPool as error:
-                    raise InputError(
-                        "worker processes cannot start; in a script, call this from a function below "
-                        "`if __name__ == '__main__':`, since workers import the script again",
-                        reason="workers",
-                    ) from error
-                except ProcessExpired as error:
-                    row = lost_row(job[0], "crashed", f"its worker ended with exit code {error.exitcode}")
+                late = partial(
+                    lost_row, job[0], "timeout", f"more than {settings.seconds:g} s", settings.seconds
+                )
+                row = settle(future, late=late, crashed=partial(lost_row, job[0], "crashed"))
                 yield job, row
 
 

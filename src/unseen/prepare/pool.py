@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import TimeoutError, as_completed
+from concurrent.futures import Future, TimeoutError, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unseen.types import InputError
@@ -14,7 +15,7 @@ from unseen.types import InputError
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
-__all__ = ["open_pool", "work_off"]
+__all__ = ["open_pool", "settle", "work_off"]
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -68,24 +69,44 @@ def work_off(
     """
     if not jobs:
         return
-    from pebble import ProcessExpired
-
     with open_pool(len(jobs), workers) if pool is None else nullcontext(pool) as pool:
         waiting: dict[Any, _Job] = {
             pool.schedule(function, args=(job, *more), timeout=seconds): job for job in jobs
         }
         for future in as_completed(waiting):
             job = waiting[future]
-            try:
-                result = future.result()
-            except TimeoutError:
-                result = lost(job, "timeout", f"more than {seconds:g} s; see --seconds-per-file")
-            except BrokenProcessPool as error:
-                raise InputError(
-                    "worker processes cannot start; in a script, call this from a function below "
-                    "`if __name__ == '__main__':`, since workers import the script again",
-                    reason="workers",
-                ) from error
-            except ProcessExpired as error:
-                result = lost(job, "crashed", f"its worker ended with exit code {error.exitcode}")
+            result = settle(
+                future,
+                late=partial(lost, job, "timeout", f"more than {seconds:g} s; see --seconds-per-file"),
+                crashed=partial(lost, job, "crashed"),
+            )
             yield job, result
+
+
+def settle(
+    future: Future[_Result], *, late: Callable[[], _Result], crashed: Callable[[str], _Result]
+) -> _Result:
+    """Return what a finished call of a pool gave, or what stands for a call that gave nothing.
+
+    Args:
+        future: Of `ProcessPool.schedule`.
+        late: Makes the result of a call that took too long.
+        crashed: Makes the result of a call whose worker ended, from a sentence that says how.
+
+    Raises:
+        InputError: The workers cannot start (`workers`).
+    """
+    from pebble import ProcessExpired
+
+    try:
+        return future.result()
+    except TimeoutError:
+        return late()
+    except BrokenProcessPool as error:
+        raise InputError(
+            "worker processes cannot start; in a script, call this from a function below "
+            "`if __name__ == '__main__':`, since workers import the script again",
+            reason="workers",
+        ) from error
+    except ProcessExpired as error:
+        return crashed(f"its worker ended with exit code {error.exitcode}")
