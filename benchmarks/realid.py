@@ -55,13 +55,16 @@ def stepper(detector: Detector, batch: FaceBatch, *, half: bool) -> Callable[[],
 
 def behind(detector: Detector, batch: FaceBatch) -> Callable[[], None]:
     """Return what happens behind the backbone: parts, head, losses, their gradient, the memory's update."""
-    dim, device = detector.backbone.dim, batch.image.device
-    vector = torch.rand(len(batch), dim, device=device, requires_grad=True)
-    features = Features(vector[:, :, None, None], vector)
+    device = batch.image.device
+    with torch.no_grad():
+        seen = detector.backbone.see(batch)
+    features = Features(*(t.to(device).detach().requires_grad_() for t in (seen.map, seen.vector)))
+    learned = [p for part in (*detector.parts, detector.head) for p in part.parameters() if p.requires_grad]
 
     def work() -> None:
         terms = detector.losses_of(detector.judge(features), batch)
-        torch.autograd.grad(torch.stack(list(terms.values())).sum(), [vector, *detector.head.parameters()])
+        total = torch.stack(list(terms.values())).sum()
+        torch.autograd.grad(total, [features.map, features.vector, *learned], allow_unused=True)
 
     return work
 

@@ -2,8 +2,10 @@
 
 All take whole optimizer steps in turn, in one process, on the same random faces; the ratio of the medians is
 what holds on other machines. What a method adds behind the backbone is also timed by itself, since two steps
-of a busy processor differ by more than a percent. RFFR's other side is its two transformers alone, its
-residuals being cached. PRLE and SBI change pictures before the network and add nothing to the step.
+of a busy processor differ by more than a percent, and counted: "arithmetic" is the ratio of floating point
+operations, what the layers that a paper prescribes cost by their size. RFFR's other side is its two
+transformers alone, its residuals being cached. PRLE and SBI change pictures before the network and add
+nothing to the step.
 
 `--roofline` (for a GPU): the same steps beside torch alone, timm's network on random tensors that lie on the
 device, with the same optimizer and precision; ours start from uint8 in the host's pinned memory.
@@ -22,6 +24,7 @@ import torch
 from realid import behind, taken
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from unseen.methods.caddm import ArtifactDetector
 from unseen.methods.did import AucHead, Decomposition
@@ -140,14 +143,26 @@ def medians(works: dict[str, Callable[[], None]], rounds: int, device: torch.dev
     return {name: statistics.median(values) for name, values in found.items()}
 
 
+def arithmetic(detector: Detector, batch: FaceBatch) -> int:
+    """Return the floating point operations of a forward pass with its losses; backward takes twice as many.
+
+    torch's counter takes the backward pass of grouped convolutions for that of dense ones: it is not asked.
+    """
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        detector.train().losses(batch)
+    return int(counter.get_total_flops())
+
+
 def measure(
     network: str, side: int, count: int, rounds: int, device: torch.device, *, half: bool = False
 ) -> Rows:
-    """Each method's step over the bare one, and what it adds behind the backbone as a share of that."""
+    """Each method's step over the bare one, what it adds behind the backbone, and by arithmetic."""
     batch, made = faces(count, side, device), detectors(network, side)
     works = {name: stepper(d, batch, device, half, fused=False) for name, d in made.items()}
     found = medians(works, rounds, device)
     there = batch.to(device)
+    counted = {name: arithmetic(d, there) for name, d in made.items()}
     rest = medians({n: behind(d, there) for n, d in made.items()}, 3 * rounds, device)
     where = f"{network}, {count} x {side} px"
     return [
@@ -157,6 +172,7 @@ def measure(
             "unit": "ms",
             "ratio": found[name] / found["bare"],
             "added_share": (rest[name] - rest["bare"]) / found["bare"],
+            "arithmetic": counted[name] / counted["bare"],
         }
         for name in made
     ]

@@ -91,3 +91,9 @@ def test_building_draws_the_same_weights_from_the_same_seed() -> None:
     torch.manual_seed(3)
     second = TimmBackbone("test_resnet", image_size=64).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_name_that_timm_gave_up_is_understood(caplog: pytest.LogCaptureFixture) -> None:
+    backbone = TimmBackbone("tf_efficientnet_b0_ap", image_size=64)
+    assert backbone.name == "tf_efficientnet_b0.ap_in1k"
+    assert "has renamed the network tf_efficientnet_b0_ap" in caplog.text

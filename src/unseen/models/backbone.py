@@ -6,6 +6,8 @@ un-normalised and training and serving cannot differ.
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from unseen.types import Explanation, FaceBatch, FaceRecord, Features, InputError
 
 __all__ = ["Backbone", "TimmBackbone"]
+
+log = logging.getLogger(__name__)
 
 
 class Backbone(nn.Module):
@@ -123,6 +127,7 @@ class TimmBackbone(Backbone):
                 f"did you mean {', '.join(near)}?" if near else "`timm.list_models('*resnet*')` lists names"
             )
             raise InputError(f"TimmBackbone: timm {timm.__version__} has no network {name!r}; {hint}")
+        name = _current_name(timm, name)
         config = timm.get_pretrained_cfg(name)
         own_size = int(config.input_size[-1])
         size = own_size if image_size is None else image_size
@@ -162,6 +167,18 @@ def _import_timm() -> Any:
     import timm
 
     return timm
+
+
+def _current_name(timm: Any, name: str) -> str:
+    """Return what timm calls a network today: of `xception` and other names it gave up it has no settings."""
+    if timm.get_pretrained_cfg(name) is not None:
+        return name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ours says the same, and says it in a log
+        config = timm.create_model(name).pretrained_cfg
+    current = ".".join(filter(None, [config["architecture"], config.get("tag")]))
+    log.warning("timm has renamed the network %s to %s", name, current)
+    return current
 
 
 def _create(timm: Any, name: str, size: int, pretrained: bool, options: dict[str, Any]) -> Any:
