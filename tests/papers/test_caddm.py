@@ -176,6 +176,14 @@ def test_loss_by_hand() -> None:
     assert float(more[0]) == pytest.approx(2.125)
 
 
+def test_loss_takes_positives_as_numbers() -> None:
+    draw = torch.manual_seed(0)
+    given = [torch.randn(2, 168, n, generator=draw) for n in (4, 2, 4)]
+    fake = torch.rand(2, 168, generator=draw) < 0.05
+    for dtype in (torch.int64, torch.float32):
+        assert detection_loss(*given, fake.to(dtype)) == detection_loss(*given, fake)
+
+
 def test_loss_is_divided_by_the_positives_of_the_whole_batch() -> None:
     fake = torch.zeros(2, 168, dtype=torch.bool)
     fake[0, 166:], fake[1, 10] = True, True
@@ -422,6 +430,8 @@ def test_dssim_of_equal_and_of_flat_pictures() -> None:
     assert dssim(low, high) == pytest.approx((1 - 0.0001 / 1.0001) / 2, abs=1e-5)
     with pytest.raises(InputError, match="expected the same"):
         dssim(low, high[:10])
+    with pytest.raises(InputError, match=r"expected the same \(H, W, 3\)"):
+        dssim(np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8))
 
 
 def exhaustive(weights: np.ndarray, height: int, width: int) -> tuple[int, int]:
@@ -602,6 +612,11 @@ def test_a_swap_that_is_as_good_as_the_source_is_not_called_a_fake(portrait: np.
     twin = replace(sample, image=sample.source.copy())  # type: ignore[union-attr]
     notes = MultiScaleSwap(half=0.0, partial=1.0, tries=1)(twin, np.random.default_rng(0)).notes
     assert notes == ("empty_window", "not_swapped")
+
+
+def test_shares_are_those_of_the_public_code() -> None:
+    swap = MultiScaleSwap()
+    assert [(1 - swap.partial) * share for share in swap.faces] == pytest.approx([0.4, 0.2, 0.2])
 
 
 def test_shares_are_those_asked_for(portrait: np.ndarray) -> None:

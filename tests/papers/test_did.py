@@ -108,6 +108,15 @@ def test_one_class_costs_nothing_and_stays_on_the_graph(kind: int, normalize, dt
     assert torch.equal(score.grad, torch.zeros_like(score))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_large_batch_in_half_precision_counts_all_its_pairs(dtype: torch.dtype) -> None:
+    # 400 x 400 pairs: more than float16 can hold.
+    score, label = torch.randn(800, generator=torch.manual_seed(0)).to(dtype), torch.arange(800) % 2
+    torch.testing.assert_close(auc_margin(score, label), auc_margin(score.float(), label))
+    half, full = dependence(score, -score), dependence(score.float(), -score.float())
+    torch.testing.assert_close(half, full)
+
+
 def test_ranked_all_right_costs_nothing_under_both_means() -> None:
     score = torch.tensor([2.0, 0.0], requires_grad=True)
     loss = auc_margin(score, torch.tensor([1, 0]), normalize="violations")

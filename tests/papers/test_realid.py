@@ -234,6 +234,12 @@ def test_decision_equals_smooth_l1() -> None:
         close(found[label == kind], expected[label == kind], atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.float32])
+def test_decision_takes_labels_of_any_kind(dtype: torch.dtype) -> None:
+    logits, label = torch.randn(6, 4, generator=torch.manual_seed(0)), torch.tensor([0, 1, 1, 0, 1, 0])
+    assert torch.equal(decision_regularizer(logits, label.to(dtype)), decision_regularizer(logits, label))
+
+
 def test_decision_at_a_difference_of_one() -> None:
     """Only rounding gets there; the second branch, |d| - beta, meets the first."""
     logits = torch.tensor([[0.0, 200.0, 0.0, 0.0]])

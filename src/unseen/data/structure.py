@@ -30,14 +30,14 @@ def dssim(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
         0 where they agree, up to 1.
 
     Raises:
-        InputError: The shapes differ.
+        InputError: The shapes differ, or are not (H, W, C).
 
     Shape:
         a, b: (H, W, 3) -> (H, W, 3) float32.
     """
-    if a.shape != b.shape:
+    if a.shape != b.shape or a.ndim != 3:
         raise InputError(
-            f"dssim: pictures of shape {a.shape} and {b.shape}; expected the same", reason="size"
+            f"dssim: pictures of shape {a.shape} and {b.shape}; expected the same (H, W, 3)", reason="size"
         )
     result = np.empty(a.shape, np.float32)
     for channel in range(a.shape[2]):  # a third of the memory at a time, which the processor can hold

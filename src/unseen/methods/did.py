@@ -75,7 +75,8 @@ def auc_margin(
         weight: Of each face; a pair weighs the product.
 
     Returns:
-        0 or more; 0, attached to the graph, if a class is missing.
+        0 or more, in float32 for half precision, which cannot count the pairs of a large batch; 0, attached
+        to the graph, if a class is missing.
 
     Shape:
         score, label, weight: (B,) -> scalar.
@@ -86,6 +87,7 @@ def auc_margin(
         >>> auc_margin(torch.tensor([0.05, 1.0, 0.0]), torch.tensor([1, 1, 0]))
         tensor(0.0050)
     """
+    score = at_least_single(score)
     fake, real = (label == 1).to(score.dtype), (label == 0).to(score.dtype)
     if weight is not None:
         fake, real = fake * weight.to(score.dtype), real * weight.to(score.dtype)
@@ -108,12 +110,13 @@ def dependence(joint: Tensor, marginal: Tensor) -> Tensor:
         marginal: Its logits of pairs that do not.
 
     Shape:
-        (B,) and (B,) -> scalar, 0 or less.
+        (B,) and (B,) -> scalar, 0 or less; float32 for half precision.
 
     Example:
         >>> dependence(torch.zeros(3), torch.zeros(3))
         tensor(-1.3863)
     """
+    joint, marginal = at_least_single(joint), at_least_single(marginal)
     # log sigmoid(x) = -softplus(-x): the logarithm of a sigmoid is -inf from about -17 on in bfloat16.
     return -functional.softplus(-joint).mean() - functional.softplus(marginal).mean()
 

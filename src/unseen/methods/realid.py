@@ -130,7 +130,7 @@ def decision_regularizer(logits: Tensor, label: Tensor, *, beta: float = 0.5) ->
     """
     chance = wide(logits).softmax(1)  # (B, 4)
     gaps = chance[:, :2] - chance[:, 2:]  # (B, 2): P0 - P2, which is for fakes, and P1 - P3
-    gap = gaps.gather(1, 1 - label[:, None])[:, 0].abs()  # eq. 13
+    gap = torch.where(label == Label.REAL, gaps[:, 1], gaps[:, 0]).abs()  # eq. 13
     return torch.where(gap < 1, beta * gap.square(), gap - beta)  # eq. 14
 
 

@@ -179,6 +179,7 @@ def detection_loss(
     Shape:
         box_offsets, offsets: (B, A, 4). class_logits: (B, A, 2). fake: (B, A) -> two scalars.
     """
+    fake = fake.bool()
     wanted = fake.to(box_offsets.dtype)
     positives = fake.sum(1)  # (B,)
     distance = functional.smooth_l1_loss(box_offsets, offsets, reduction="none").sum(-1)  # (B, A)
