@@ -55,6 +55,69 @@ def test_exit_codes(inspector: None, files: list[str], more: list[str], code: in
     assert main(["detect", *files, *more]) == code
 
 
+def test_an_empty_folder_stops_nothing_else(
+    inspector: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "error_empty").mkdir()
+    given = [str(tmp_path / "error_empty"), "real_1.jpg", str(tmp_path / "error_*.png")]
+    assert main(["detect", *given, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [one["file"] for one in found] == given and found[1]["verdict"] == "real"
+    assert found[0]["explanation"] == f"{given[0]}: no pictures or videos in this folder or below"
+    assert found[2]["explanation"] == f"{given[2]}: no file matches this pattern"
+
+
+@pytest.mark.parametrize(("name", "said"), [("a.pdf", "ends in .html or .json"), ("", "is a folder")])
+def test_a_report_that_cannot_be_written_is_told_before_the_work(
+    inspector: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr(Inspects, "inspect", lambda self, file: pytest.fail("inspected"))
+    assert main(["detect", "real_1.jpg", "--report", str(tmp_path / name)]) == 2
+    # And nothing but the sentence: no empty line of a bar that nobody sees.
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["detect", "a.jpg", "--frames", "x"], "x; expected a whole number above zero"),
+        (["forge", "m.parquet", "--seed", "-1"], "-1; expected a whole number, 0 or more"),
+        (["evaluate", "default", "--workers", "1.5"], "1.5; expected a whole number, 0 or more"),
+    ],
+)
+def test_numbers_are_read_with_what_they_may_be(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert said in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file.png").write_bytes(b"")
+    where = tmp_path / "file.png" / "out"
+    assert main(["prepare", str(tmp_path), "--out", str(where)]) == 2
+    assert f"{where}: cannot be made a folder for the crops (Not a directory)" in capsys.readouterr().err
+    assert main(["sample", str(where)]) == 2
+    assert capsys.readouterr().err.startswith(f"unseen: {where}")
+
+
+def test_families_may_stand_with_blanks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "manifest.parquet").touch()
+    assert main(["forge", str(tmp_path), "--out", "b", "--families", "swap, foo"]) == 2
+    assert "foo" in capsys.readouterr().err
+    assert main(["forge", str(tmp_path), "--out", str(tmp_path / "b"), "--families", "swap, poisson"]) == 2
+    assert f"a folder; expected a .parquet or .csv file; give {tmp_path}/manifest.parquet" in (
+        capsys.readouterr().err
+    )
+
+
 def test_json_is_one_list_and_nothing_else(inspector: None, capsys: pytest.CaptureFixture[str]) -> None:
     main(["detect", "real_1.jpg", "fake_1.jpg", "--json"])
     first, second = json.loads(capsys.readouterr().out)

@@ -274,3 +274,11 @@ def test_split_says_when_there_are_too_few_people() -> None:
         Manifest(pl.DataFrame({"path": ["a", "b"]}), Path()).split()
     with pytest.raises(InputError, match="positive"):
         people(5).split({"train": 1.0, "val": 0.0})
+
+
+@pytest.mark.parametrize("label", [0.5, float("nan"), 1.2, float("inf")])
+def test_a_label_between_the_classes_is_refused(label: float) -> None:
+    rows = pl.DataFrame({"path": ["a.jpg", "b.jpg", "c.jpg"], "label": [0.0, None, label]})
+    with pytest.raises(InputError, match=r"m row 3: label .*; expected 0 \(real\) or 1 \(fake\)"):
+        Manifest(rows, Path(), name="m")
+    assert Manifest(rows.head(2), Path()).frame["label"].to_list() == [0, None]

@@ -40,6 +40,18 @@ def test_a_former_coarser_jpeg_leaves_gaps(fresh, tmp_path: Path, first, second:
     assert any("saved as JPEG of lower quality before" in text for text in found["reencoded"]) is twice
 
 
+def test_a_cut_jpeg_has_no_gaps_and_prints_nothing(
+    fresh, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.jpg"
+    fresh.save(path, quality=90)
+    assert traces_of(path, "image")["jpeg_gaps"] is not None
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = traces_of(path, "image")
+    assert found["jpeg_quality"] == 90 and found["jpeg_gaps"] is None
+    assert capfd.readouterr().err == ""  # libjpeg speaks for itself where nobody catches its words
+
+
 def test_programs_and_cameras_are_named(fresh, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0110], exif[0x0131], exif[0x0132] = "Camera X", "Adobe Photoshop 25.0", "2024:01:02 03:04:05"

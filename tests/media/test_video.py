@@ -141,6 +141,16 @@ def test_variable_frame_rate_goes_by_time(tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == pytest.approx([stamps[i] / 1000 for i in expected], abs=2e-3)
 
 
+def test_a_gap_that_hides_the_other_frames_is_told(tmp_path: Path) -> None:
+    stamps = [*range(0, 1000, 40), 600_000]  # one bad stamp makes ten minutes of a second
+    media = open_media(write(tmp_path / "a.mkv", stamps=stamps))
+    assert len(list(media.frames(8))) == 1
+    (said,) = media.warnings
+    assert said.startswith("Only 1 of the video's 26 frames were looked at: a frame that stays for 599.0 s")
+    steady = open_media(write(tmp_path / "b.mkv", frames=26))
+    assert len(list(steady.frames(8))) == 8 and not steady.warnings
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "container"),
     [("a.mp4", "libx264", {"movflags": "faststart"}), ("a.mkv", "libx264", {}), ("a.avi", "mpeg4", {})],

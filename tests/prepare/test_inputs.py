@@ -52,10 +52,14 @@ def test_a_list_says_what_is_known(tree: Path) -> None:
         ("path\n\na/x.jpg\n  \n", "empty path"),
         ("path,source\na/x.jpg,gone.jpg\n", "is not among the inputs"),
         ("path,video\na/x.jpg,../../etc\n", "leaves the output folder"),
+        ("path,label\na/x.jpg,0\na/x.jpg,1\n", "x.jpg is listed twice, as real and as fake"),
+        ("path,label\n", "a list without rows"),
+        ("", "its first line names none at all"),
+        ("path\n\udce9t\udce9.jpg\n", "byte 5 is not UTF-8; save the list as UTF-8"),
     ],
 )
 def test_a_bad_list_is_named_with_its_row(tree: Path, text: str, said: str) -> None:
-    (tree / "list.csv").write_text(text)
+    (tree / "list.csv").write_text(text, errors="surrogateescape")
     with pytest.raises(InputError) as caught:
         list_inputs([tree / "list.csv"])
     assert said in str(caught.value)

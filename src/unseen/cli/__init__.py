@@ -83,3 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `unseen ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:  # what the system refuses: a folder that may not be written to, a full disk
+        where = "" if error.filename is None else f"{error.filename}: "
+        mend = "; expected a place that can be read and written" if where else ""
+        print(f"unseen: {where}{error.strerror or error}{mend}", file=sys.stderr)
+        return USAGE

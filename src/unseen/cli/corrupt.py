@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unseen.cli.codes import FAILED, OK
-from unseen.cli.show import add_verb, watch
+from unseen.cli.show import add_verb, natural, watch
 from unseen.types import InputError
 
 __all__ = ["add"]
@@ -26,7 +26,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--corruption", required=True, help="such as h264, reshare, blur (docs/robustness.md)")
     verb.add_argument("--level", type=int, required=True, help="1 (mild) to 5 (severe)")
     verb.add_argument("--out", type=Path, required=True, help="folder of the copies, NAME.mp4 each")
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--seed", type=natural, default=0)
 
 
 def run(known: argparse.Namespace) -> int:

@@ -70,15 +70,17 @@ def run(known: argparse.Namespace) -> int:
         return run_batch(known)
     if known.jobs is not None or known.resume or known.engine == "ray":
         raise InputError("--jobs, --resume and --engine ray belong to --out TABLE; give one", reason="usage")
-    if known.report is not None and not known.report.resolve().parent.is_dir():
-        raise InputError(f"{known.report}: its folder does not exist; make it first", reason="missing")
+    if known.report is not None:
+        _check_report(known.report)
     inspector = Inspector(known.model, frames=known.frames, device=known.device, engine=known.engine)
     files = [file for given in known.files for file in _media_files(given)]
     verdicts: list[Verdict] = []
     with watch("inspecting", "files") as report:
         report(0, len(files))
-        for file in files:
-            verdicts.append(inspector.inspect(file))
+        for file, trouble in files:
+            verdict = inspector.inspect(file)
+            verdict.message = trouble or verdict.message
+            verdicts.append(verdict)
             report(len(verdicts), len(files))
     if all(verdict.verdict == "error" for verdict in verdicts):
         inspector.load()  # nothing got as far as the network: a run that cannot be loaded must still be said
@@ -122,14 +124,30 @@ def run_batch(known: argparse.Namespace) -> int:
     return FAKE if known.fail_on_fake and summary.verdicts["fake"] else OK
 
 
-def _media_files(given: str) -> list[Path]:
-    """Folders and globs become their files; anything else is a file, so that a bad name gets its verdict."""
+def _check_report(path: Path) -> None:
+    """Refuse a report that could not be written now, and not after an hour of inspecting."""
+    if path.suffix.lower() not in ("", ".html", ".htm", ".json"):
+        raise InputError(f"{path}: a report ends in .html or .json", reason="format")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file in it, such as report.html", reason="not_a_file")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"{path}: its folder does not exist; make it first", reason="missing")
+
+
+def _media_files(given: str) -> list[tuple[Path, str]]:
+    """Folders and globs become their files; anything else is a file, so that a bad name gets its verdict.
+
+    A folder or glob without a file is an error of its own, told beside its name, and stops no other.
+    """
     path = Path(given)
     if path.is_dir() or (not path.exists() and any(mark in given for mark in "*?[")):
         from unseen.prepare.inputs import list_inputs
 
-        return [item.path for item in list_inputs([given])]
-    return [path]
+        try:
+            return [(item.path, "") for item in list_inputs([given])]
+        except InputError as error:
+            return [(path, str(error))]
+    return [(path, "")]
 
 
 def _say(verdicts: list[Verdict], report: Path | None) -> None:

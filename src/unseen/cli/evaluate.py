@@ -10,7 +10,7 @@ from unseen.cli.codes import OK
 from unseen.cli.efficiency import run_efficiency
 from unseen.cli.protocol import list_protocols, run_protocol
 from unseen.cli.robustness import run_robustness
-from unseen.cli.show import add_engine, add_verb, positive
+from unseen.cli.show import add_engine, add_verb, natural, positive
 from unseen.types import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def add(verbs: Any) -> None:
     numbers.add_argument(
         "--by", action="append", default=[], metavar="COLUMN", help="groups, such as identity"
     )
-    numbers.add_argument("--resamples", type=int, default=1000, help="draws of videos; 0: no intervals")
+    numbers.add_argument("--resamples", type=natural, default=1000, help="draws of videos; 0: no intervals")
     numbers.add_argument("--plot", type=Path, metavar="FILE.svg", help="reliability, or robustness, as SVG")
     published = verb.add_argument_group("published tables")
     published.add_argument("--protocol", metavar="NAME", help="put the numbers beside a published table")
@@ -77,7 +77,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--size", type=positive, help="side of the picture for --efficiency (default: RUN's)")
     verb.add_argument("--out", type=Path, help="where the scores go (default: ./scores_SPLIT.parquet)")
     verb.add_argument("--batch-size", type=positive, default=32)
-    verb.add_argument("--workers", type=int, default=2, help="processes that read crops (default: 2)")
+    verb.add_argument("--workers", type=natural, default=2, help="processes that read crops (default: 2)")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     verb.add_argument("--json", action="store_true", help="print the numbers as JSON")
     add_engine(verb)

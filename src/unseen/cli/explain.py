@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.cli.codes import OK
-from unseen.cli.show import add_verb, positive, table, watch
+from unseen.cli.show import add_verb, natural, positive, table, watch
 from unseen.types import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def add(verbs: Any) -> None:
         f"{INTERACTIONS} a data set for the interaction (0: none), {WORST} rows of worst reals)",
     )
     verb.add_argument("--frames", type=positive, help="of each video (default: 4 of a file; leakage: 5)")
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--seed", type=natural, default=0)
     verb.add_argument("--batch-size", type=positive, default=16)
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     pictures = verb.add_argument_group("pictures")

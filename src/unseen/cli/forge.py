@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unseen.cli.codes import OK
-from unseen.cli.show import add_verb, positive, table, watch
+from unseen.cli.show import add_verb, natural, positive, table, watch
 
 __all__ = ["add"]
 
@@ -27,7 +27,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--per-identity", type=positive, default=1, help="forgeries a family and person (default: 1)"
     )
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--seed", type=natural, default=0)
     verb.add_argument("--workers", type=positive, help="processes (default: one a core)")
     verb.add_argument(
         "--preview", type=Path, metavar="PNG", help="only write a contact sheet: a row a person"
@@ -39,7 +39,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("folder", type=Path, metavar="DIR")
     verb.add_argument("--people", type=positive, default=8)
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--seed", type=natural, default=0)
     verb.add_argument("--workers", type=positive, help="processes (default: one a core)")
 
 
@@ -48,7 +48,8 @@ def run(known: argparse.Namespace) -> int:
     from unseen.forge.families import FAMILIES
     from unseen.types import InputError
 
-    families = FAMILIES if known.families == "all" else tuple(known.families.split(","))
+    words = tuple(word.strip() for word in known.families.split(","))
+    families = FAMILIES if words == ("all",) else words
     if known.preview is not None:
         from unseen.forge.sheet import preview
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.cli.codes import OK
-from unseen.cli.show import add_verb, positive, table, watch
+from unseen.cli.show import add_verb, natural, positive, table, watch
 from unseen.types import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--target", choices=["label", "fake", "predicted"], default="label")
     verb.add_argument("--size", type=positive, default=256, help="side of the fused map (default: 256)")
     verb.add_argument("--batch-size", type=positive, default=16)
-    verb.add_argument("--workers", type=int, default=2, help="processes that read crops (default: 2)")
+    verb.add_argument("--workers", type=natural, default=2, help="processes that read crops (default: 2)")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     verb.add_argument("--bfloat16", action="store_true", help="faster; maps differ a little")
 

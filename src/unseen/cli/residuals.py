@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unseen.cli.codes import OK
-from unseen.cli.show import add_verb, positive, table, watch
+from unseen.cli.show import add_verb, natural, positive, table, watch
 
 __all__ = ["add"]
 
@@ -33,7 +33,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--dtype", choices=["int8", "float16"], default="int8")
     verb.add_argument("--batch-size", type=positive, default=8)
-    verb.add_argument("--workers", type=int, default=2, help="processes that read crops (default: 2)")
+    verb.add_argument("--workers", type=natural, default=2, help="processes that read crops (default: 2)")
     verb.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
 
 

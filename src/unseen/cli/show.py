@@ -11,7 +11,7 @@ from typing import Any
 
 from unseen.types import InputError
 
-__all__ = ["add_engine", "add_verb", "engine_of", "positive", "table", "watch"]
+__all__ = ["add_engine", "add_verb", "engine_of", "natural", "positive", "table", "watch"]
 
 
 def add_verb(
@@ -27,10 +27,16 @@ def add_verb(
 
 def positive(text: str) -> int:
     """Read a whole number above zero."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}; expected a number above zero")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}; expected a whole number above zero")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """Read a whole number from zero on, such as a seed."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}; expected a whole number, 0 or more")
+    return int(text)
 
 
 @contextmanager
@@ -52,7 +58,9 @@ def watch(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     start, first = time.monotonic(), -1
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # Where nobody watches, rich would leave an empty line among the errors.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None, rate="")
 
         def report(done: int, total: int) -> None:

@@ -48,13 +48,15 @@ def read_table(path: Path) -> pl.DataFrame:
     Raises:
         InputError: If it is missing, damaged, of another kind, or a value does not fit its column.
     """
+    url = address(path)
+    if url is None and path.is_dir():
+        inside = path / "manifest.parquet"
+        mend = f"give {inside}" if inside.exists() else f"`unseen prepare {path} --out CROPS` makes one"
+        raise InputError(f"{path}: a folder; expected a .parquet or .csv file; {mend}", reason="not_a_file")
     if path.suffix.lower() not in (".parquet", ".csv"):
         raise InputError(f"{path}: a manifest ends in .parquet or .csv", reason="format")
-    url = address(path)
     if url is not None:
         return _read(BytesIO(read_place(url)), path)
-    if path.is_dir():
-        raise InputError(f"{path}: a folder; expected a manifest file in it", reason="not_a_file")
     if not path.exists():
         raise InputError(f"{path}: no such manifest; `unseen prepare` makes one", reason="missing")
     return _read(path, path)
@@ -128,7 +130,10 @@ def _fit(column: pl.Series, wanted: pl.DataType, name: str) -> pl.Series:
         raise InputError(
             f"{name}: column {column.name!r} is {column.dtype}; expected {wanted}", reason="columns"
         ) from None
-    bad = (fitted.is_null() & column.is_not_null()).arg_true()
+    strange = fitted.is_null()
+    if wanted.is_integer() and column.dtype.is_float():  # a cast would cut 0.5 to 0
+        strange |= fitted != column
+    bad = (strange & column.is_not_null()).arg_true()
     if len(bad):
         row = int(bad[0])
         expected = "0 (real) or 1 (fake)" if column.name == "label" else str(wanted)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unseen.media.frames import Frame, Limits, spread
 from unseen.media.pictures import Picture, probe_picture, read_animation, read_still
@@ -60,9 +61,12 @@ class Media:
             raise InputError(f"frames(count={count}): expected at least 1")
         if isinstance(self._source, VideoIndex):
             wanted = spread(self._source.times, self._source.duration, count)
+            self.warnings += _sparse(self._source.times, len(wanted), count)
             stream = read_video(self.path, self._source, wanted, self.warnings)
         elif isinstance(self._source, Picture) and self._source.times:
-            wanted = spread(np.array(self._source.times), self._source.duration, count)
+            times = np.array(self._source.times)
+            wanted = spread(times, self._source.duration, count)
+            self.warnings += _sparse(times, len(wanted), count)
             stream = read_animation(self.path, wanted, self._source.times, self.warnings)
         else:
             stream = iter([read_still(self.path, self.warnings)])
@@ -149,3 +153,17 @@ def _check_file(path: Path, limits: Limits) -> str:
         raise InputError(f"{path}: no such file", reason="missing") from error
     except (OSError, ValueError) as error:  # a name too long or with a null byte; a disk that fails
         raise InputError(f"{path!s:.200}: cannot be read ({error})", reason="unreadable") from error
+
+
+def _sparse(times: NDArray[np.float64], chosen: int, count: int) -> list[str]:
+    """Say so when gaps between time stamps leave most of a video out: one bad stamp hides all other frames.
+
+    Shape:
+        times: (N,) seconds.
+    """
+    if 2 * chosen >= min(count, len(times)):
+        return []
+    return [
+        f"Only {chosen} of the video's {len(times)} frames were looked at: a frame that stays for "
+        f"{np.diff(times).max():.1f} s fills most of {count} equal intervals of time."
+    ]

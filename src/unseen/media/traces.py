@@ -11,7 +11,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -137,11 +136,11 @@ def _of_picture(path: Path) -> dict[str, Any]:
                 said.append("Photoshop block")
             found["software"] = _short("; ".join(dict.fromkeys(str(s).strip("\0 ") for s in said if s)))
             if image.format in ("JPEG", "MPO"):
-                found |= _of_jpeg(path, image)
+                found |= _of_jpeg(image)
     return found
 
 
-def _of_jpeg(path: Path, image: Any) -> dict[str, Any]:
+def _of_jpeg(image: Any) -> dict[str, Any]:
     tables = getattr(image, "quantization", {})
     if 0 not in tables:
         return {}
@@ -155,10 +154,19 @@ def _of_jpeg(path: Path, image: Any) -> dict[str, Any]:
         "jpeg_progressive": bool(image.info.get("progressive")),
         "jpeg_gaps": None,
     }
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    grey = _luma(image)
     if grey is not None:
-        found["jpeg_gaps"] = double_compression(np.asarray(grey, np.uint8), table)
+        found["jpeg_gaps"] = double_compression(grey, table)
     return found
+
+
+def _luma(image: Any) -> NDArray[np.uint8] | None:
+    """Return the brightness that a JPEG holds, as stored; None where it has none or is cut off."""
+    image.draft("L", image.size)  # libjpeg then leaves colour and its rounding out
+    try:
+        return np.array(image) if image.mode == "L" else None
+    except OSError:  # what is missing would be filled, and the filling has no gaps
+        return None
 
 
 def _xmp(image: Any) -> list[str]:

@@ -97,7 +97,12 @@ def list_inputs(
             )
             if filled.method is None and filled.label is Label.REAL:
                 filled = replace(filled, method="real")
-            found.setdefault(filled.path, filled)
+            known = found.setdefault(filled.path, filled)
+            if known.label != filled.label and None not in (known.label, filled.label):
+                raise InputError(
+                    f"{given}: {filled.path} is listed twice, as real and as fake; keep one of them",
+                    reason="duplicate",
+                )
     return _checked(_tell_apart(found.values()))
 
 
@@ -206,10 +211,21 @@ def _found(root: Path, text: str) -> Path:
 
 def _read_list(path: Path, dataset: str | None) -> Iterator[InputFile]:
     root = path.parent if address(path) else path.resolve().parent
-    with StringIO(read_place(name_of(path)).decode("utf-8-sig"), newline="") as file:
+    try:
+        text = read_place(name_of(path)).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8; save the list as UTF-8", reason="unreadable"
+        ) from error
+    with StringIO(text, newline="") as file:
         rows = csv.DictReader(file)
         if "path" not in (rows.fieldnames or ()):
-            raise InputError(f"{path}: no column 'path' among {rows.fieldnames}; add one", reason="invalid")
+            there = ", ".join(map(repr, rows.fieldnames or ())) or "none at all"
+            raise InputError(
+                f"{path}: no column 'path'; its first line names {there}; expected names with commas between",
+                reason="invalid",
+            )
+        number = 1
         for number, row in enumerate(rows, start=2):
             if not (row.get("path") or "").strip():
                 raise InputError(f"{path} row {number}: empty path", reason="invalid")
@@ -227,6 +243,8 @@ def _read_list(path: Path, dataset: str | None) -> Iterator[InputFile]:
                 donor=known["donor"],
                 frame=_frame(known["frame"], path, number),
             )
+        if number == 1:
+            raise InputError(f"{path}: a list without rows; expected a file a line", reason="missing")
 
 
 def _label(text: str | None, path: Path, row: int) -> Label | None:

@@ -75,11 +75,19 @@ def claim_folder(out: Path, verb: str, rule: dict[str, Any], *, what: str = "cro
         what: What the folder is for, in errors.
 
     Raises:
-        InputError: It is a file (`not_a_folder`), or was made by another rule (`other_rule`).
+        InputError: It is a file (`not_a_folder`), cannot be made (`permission`), or was made by another rule
+            (`other_rule`).
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; expected a folder for the {what}", reason="not_a_folder")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be made a folder for the {what} ({error.strerror}); give a place that can be "
+            "written to",
+            reason="permission",
+        ) from error
     for stray in out.rglob(".*.partial"):
         stray.unlink()
     path = out / f"{verb}.json"
