@@ -11,11 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from tests.train.faces import faces_file, tiny
+from unseen.data.batched import movable
+from unseen.data.dataset import FaceDataset, collate
 from unseen.data.manifest import Manifest
+from unseen.data.photometric import Blur, Grayscale
 from unseen.data.regions import RULE, SHARDS, FaceRegions, pack_shard, region_key
-from unseen.data.transforms import AlignFace
+from unseen.data.samplers import Draw
+from unseen.data.transforms import AlignFace, Flip
 from unseen.recipe import read_recipe
 from unseen.train.fit import train
+from unseen.train.rows import places
 from unseen.types import FaceRecord, Label
 
 __all__ = ["faces_file", "tiny"]
@@ -117,6 +122,42 @@ def test_recipe_takes_three_steps(
     settings["data"]["sampler"]["init_args"]["batch_size"] = 4
     settings["trainer"] |= {"max_steps": 3, "accelerator": "cpu", "graph": False}
     learns({**settings, "init": None}, tmp_path / "run")
+
+
+MOVED = {
+    "sbi_effb4": ["ColorJitter", "ColorJitter", "JpegCompress"],
+    "default_lite0": ["ColorJitter", "Grayscale", "Downscale", "Blur", "Noise", "JpegCompress"],
+    "caddm_resnet34": ["Distort"],
+    "did_effv2l": ["Grayscale"],
+    "realid_effb4": [],
+    "prle_effb4": [],
+    "rffr": [],
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_on_the_device_a_recipe_makes_the_pictures_that_it_makes_on_the_processor(
+    name: str, labelled_file: Path
+) -> None:
+    (path,) = (path for path in RECIPES if path.stem == name)
+    records = Manifest.read(labelled_file).records()
+    transforms = read_recipe(path).data().transforms
+    last = transforms[len(transforms) - movable(transforms) :]
+    assert [type(t).__name__ for t in last] == MOVED[name]
+    assert (f"on the device: {', '.join(MOVED[name])}" in places(transforms)) == bool(last)
+    small, draws = [AlignFace(64), *last], [Draw(i, 0, i) for i in range(12)]
+    near = collate([FaceDataset(records, small)[d] for d in draws])
+    far = collate([FaceDataset(records, small, photometric="device")[d] for d in draws])
+    assert bool(far.changes) == bool(last)
+    assert ((near.to("cpu").image - far.to("cpu").image) != 0).float().mean() < 1e-3
+
+
+def test_what_cannot_be_left_to_a_device_is_named() -> None:
+    align, flip, blur = AlignFace(8), Flip(), Blur()
+    assert places([align, blur, flip, Grayscale()]).endswith(
+        "on the device: Grayscale; on the processor, since Flip comes later: Blur"
+    )
+    assert "the last transform, Flip, belongs to the processor" in places([align, flip])
 
 
 def learns(settings: dict[str, Any], folder: Path) -> None:

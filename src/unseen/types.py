@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LANDMARKS",
+    "Change",
+    "Drawn",
     "Explanation",
     "FaceBatch",
     "FaceRecord",
@@ -30,6 +32,7 @@ __all__ = [
     "Output",
 ]
 
+Drawn = tuple[str, NDArray[Any] | None]  # a change of a picture, and its numbers; None if it is left out
 LANDMARKS = 81  # the 68 of iBUG in their order, then 13 on the forehead from left to right
 
 
@@ -87,7 +90,8 @@ class FaceSample:
         landmarks: (81, 2) float32 in the image's pixels.
         regions: (M, 4) float32, x0 y0 x1 y1 of forged regions in the image's pixels.
 
-    `notes` says what a transform had to do otherwise than it was asked to; training counts them.
+    `notes` says what a transform had to do otherwise than it was asked to; training counts them. `changes` is
+    what the device will still do to the image (`data.photometric: device`).
     """
 
     image: NDArray[np.uint8]
@@ -99,6 +103,7 @@ class FaceSample:
     landmarks: NDArray[np.float32] | None = None
     regions: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
+    changes: tuple[Drawn, ...] = ()
 
     def warp(self, matrix: NDArray[np.floating[Any]], size: tuple[int, int]) -> FaceSample:
         """Move image, source, attention, landmarks and regions together by one affine map.
@@ -162,6 +167,19 @@ def _seen(
     return slice(low[1], high[1]), slice(low[0], high[0])
 
 
+class Change(Protocol):
+    """A change of some pictures of a batch that is carried out where the batch has been moved to."""
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> Change:
+        """Return this change with its numbers on `device`."""
+
+    def pin_memory(self) -> Change:
+        """Return this change with its numbers where a GPU fetches them by itself."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return the pictures, (B, 3, H, W) uint8, with some of them changed."""
+
+
 @dataclass(eq=False)
 class FaceBatch:
     """What a network's losses take.
@@ -174,6 +192,8 @@ class FaceBatch:
         domain: (B,) int64 or None, the index of the forgery method.
         regions: a list of B tensors (M, 4), or None.
         residual: (B, 3, H, W) int8 in steps of 1 / 127 or float, computed before (RFFR), or None.
+
+    `changes` are what `to` does to the pictures on the device, in this order, before they become floats.
     """
 
     image: Tensor
@@ -183,6 +203,7 @@ class FaceBatch:
     regions: list[Tensor] | None = None
     records: list[FaceRecord] = field(default_factory=list)
     residual: Tensor | None = None
+    changes: tuple[Change, ...] = ()
 
     def __len__(self) -> int:
         return int(self.image.shape[0])
@@ -200,16 +221,22 @@ class FaceBatch:
             weight=pinned(self.weight),
             domain=pinned(self.domain),
             residual=pinned(self.residual),
+            changes=tuple(change.pin_memory() for change in self.changes),
         )
 
     def to(self, device: Any, *, non_blocking: bool = False) -> FaceBatch:
-        """Return this batch with every tensor on `device`; an uint8 image becomes float in [0, 1] there."""
+        """Return this batch with every tensor on `device`; an uint8 image becomes float in [0, 1] there.
+
+        What is left to be done to the pictures (`changes`) is done there first.
+        """
         import torch
 
         def move(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
 
         image = self.image.to(device, non_blocking=non_blocking)
+        for change in self.changes:
+            image = change.to(device, non_blocking=non_blocking)(image)
         if image.dtype == torch.uint8:
             image = image.float().div_(255)
         return replace(
@@ -220,6 +247,7 @@ class FaceBatch:
             domain=move(self.domain),
             residual=move(self.residual),
             regions=None if self.regions is None else _move_all(self.regions, device, non_blocking),
+            changes=(),
         )
 
 

@@ -21,7 +21,7 @@ from unseen.recipe import read_recipe
 from unseen.train.course import LAST, Course
 from unseen.train.fit import train
 from unseen.train.learner import Learner
-from unseen.types import InputError, Label
+from unseen.types import FaceBatch, InputError, Label
 
 Tiny = Callable[..., dict]
 
@@ -391,6 +391,41 @@ def test_two_processes_learn_what_one_does_with_twice_the_batches(tiny: Tiny, tm
     a, b = load_file(one / "weights.safetensors"), load_file(tmp_path / "two" / "weights.safetensors")
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5)
+
+
+PHOTOMETRIC = [
+    {"class_path": "AlignFace", "init_args": {"size": 64}},
+    "Flip",
+    {"class_path": "ColorJitter", "init_args": {"p": 0.5, "channels": 20.0, "saturation": 0.0}},
+    {"class_path": "Noise", "init_args": {"p": 0.5}},
+    "JpegCompress",
+]
+
+
+def test_photometric_transforms_on_the_device_teach_the_same_and_resume(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(self: Learner, batch: FaceBatch, number: int) -> None:
+        if self.step == 3:
+            raise Stop
+        step(self, batch, number)
+
+    recipe = tiny()
+    recipe["data"]["transforms"] = PHOTOMETRIC
+    near = train(read_recipe(recipe), tmp_path / "near")
+    moved = read_recipe(recipe, ["data.photometric=device"])
+    step = Learner.training_step
+    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+        patch.setattr(Learner, "training_step", stop)
+        with pytest.raises(Stop):
+            train(moved, tmp_path / "far")
+    assert "on the device: ColorJitter, Noise, JpegCompress" in caplog.text
+    assert same_bits(train(moved, tmp_path / "far", resume=True), near)
+    with pytest.raises(InputError, match=r"differs .* in data.photometric"):
+        train(read_recipe(recipe), tmp_path / "far", resume=True)
 
 
 def test_a_compiled_backbone_and_a_fused_optimizer_learn_the_same(

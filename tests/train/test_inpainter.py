@@ -278,6 +278,14 @@ def test_what_is_altered_in_training_is_computed_there_and_read_in_validation(
     assert "in validation only" in caplog.text
 
 
+def test_stored_residuals_are_of_finished_pictures(
+    store: Path, inpainter: Path, labelled_file: Path, tmp_path: Path
+) -> None:
+    words = (f"data.residuals={store}", "data.photometric=device", "data.transforms+=Grayscale")
+    with pytest.raises(InputError, match="would finish them after the look-up"):
+        train(looking(labelled_file, inpainter, *words), tmp_path / "run")
+
+
 def test_a_store_that_does_not_fit_is_told(
     store: Path, inpainter: Path, labelled_file: Path, faces_file: Path, tmp_path: Path
 ) -> None:

@@ -137,7 +137,7 @@ def recipes(manifest: Path, regions: Path, inpainter: Path) -> dict[str, dict]:
                     }
                 ]
             },
-            {"transforms": ["MultiScaleSwap", align]},
+            {"transforms": ["MultiScaleSwap", align, "Distort"], "photometric": "device"},
         ),
         "did": did(decorrelation_weight=0.0),
         "did_whole": did(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unseen.data.batched import changes_of, movable
+from unseen.data.changes import Photometric
 from unseen.data.domains import domain_of
 from unseen.data.places import after_fork, read_place
 from unseen.data.samplers import Draw, Synthesis
@@ -37,6 +41,8 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
         training: Augment, and replace what cannot be read.
         synthesise: Makes the fake of a draw that asks for one, such as `SelfBlend`.
         check: Look whether the records have what transforms need; False if somebody has.
+        photometric: `device` leaves the last transforms of a training, as far as they are `Photometric`, to
+            whoever moves the batch (`FaceBatch.to`); numbers are drawn here all the same.
 
     Raises:
         InputError: If transforms need what records lack; says which.
@@ -51,6 +57,7 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
         training: bool = True,
         synthesise: Synthesis | None = None,
         check: bool = True,
+        photometric: Literal["processor", "device"] = "processor",
     ) -> None:
         self.records = list(records)
         self.transforms = list(transforms) if training else for_evaluation(transforms)
@@ -59,6 +66,8 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
             self._check_needs()
             for transform in self.transforms:
                 transform.check(self.records)
+        left = movable(self.transforms) if training and photometric == "device" else 0
+        self._here, self._there = self.transforms[: len(self.transforms) - left], self._last(left)
         needs = {need for t in self._all() for need in t.needs}
         self._with_source = "source" in needs
         # Worker processes share this memory with the one that asks for `trouble` and `notes`.
@@ -136,11 +145,17 @@ class FaceDataset(torch.utils.data.Dataset[list[FaceSample]]):
         for item in samples:
             # The same state for both of a pair: a crop, a compression, a flip must not tell them apart.
             rng = np.random.default_rng(self._key(draw))
-            for transform in self.transforms:
+            for transform in self._here:
                 item = transform(item, rng)
+            if self._there:
+                item = replace(item, changes=tuple(d for t in self._there for d in t.drawn(rng)))
             self._count(item.notes)
             done.append(item)
         return done
+
+    def _last(self, count: int) -> list[Photometric]:
+        last = self.transforms[len(self.transforms) - count :]
+        return [transform for transform in last if isinstance(transform, Photometric)]
 
     def _count(self, notes: tuple[str, ...]) -> None:
         worker = torch.utils.data.get_worker_info()
@@ -252,7 +267,8 @@ def collate(items: Iterable[list[FaceSample]], *, methods: Sequence[str] | None 
         methods: Names of the forgery methods, from `forgery_methods`; gives `domain`, which is 0 for reals.
 
     Returns:
-        A batch with a uint8 image. A sample without label has -1, which losses refuse.
+        A batch with a uint8 image. A sample without label has -1, which losses refuse. What samples have
+        still to undergo is gathered in its `changes`.
 
     Raises:
         InputError: If pictures differ in size, or a method is not in the list.
@@ -282,6 +298,7 @@ def collate(items: Iterable[list[FaceSample]], *, methods: Sequence[str] | None 
         else torch.tensor([domain_of(s.label, s.record, methods) for s in samples]),
         regions=_regions(samples),
         records=[s.record for s in samples],
+        changes=changes_of(samples),
     )
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.data.photometric import jpeg
+from unseen.data.changes import change, draw_seed, levels, numbers
 from unseen.data.transforms import Transform
-from unseen.types import FaceSample, InputError
+from unseen.types import Drawn, FaceSample, InputError
 
 __all__ = ["Distort"]
 
-_Image = NDArray[np.uint8]
 _Generator = np.random.Generator
 
 
@@ -69,82 +67,67 @@ class Distort(Transform):
 
     def __call__(self, sample: FaceSample, rng: np.random.Generator) -> FaceSample:
         """Return the sample with a distorted picture."""
+        return change(sample, self.drawn(rng))
+
+    def drawn(self, rng: np.random.Generator) -> tuple[Drawn, ...]:
+        """Return every change with its numbers; see `Photometric`."""
         # One number is drawn of what is handed in, so that what follows does not depend on what happens here.
         own = np.random.default_rng(int(rng.integers(2**63)))
-        image = sample.image
-        steps: list[tuple[str | None, Callable[[_Image, _Generator], _Image]]] = [
-            ("jpeg", _jpeg),
-            ("stretch", _stretch),
-            ("waves", _waves),
-            ("color", _color),
-            (None, self._gamma),
-            ("motion", _motion),
-            ("blur", _blur),
-            ("noise", _noise),
-            ("tone", _tone),
+        steps: list[tuple[str | None, str, Callable[[_Generator], NDArray[Any]]]] = [
+            ("jpeg", "jpeg", _jpeg),
+            ("stretch", "stretch", _stretch),
+            ("waves", "waves", _waves),
+            ("color", "hsv", _color),
+            (None, "table", self._gamma),
+            ("motion", "motion", _motion),
+            ("blur", "blur", _blur),
+            ("noise", "noise", _noise),
+            ("tone", "table", _tone),
         ]
-        for name, step in steps:
-            if name is None or own.random() < self.chances[name]:
-                image = step(image, own)
-        return replace(sample, image=image)
+        return tuple(
+            (kind, draw(own) if name is None or own.random() < self.chances[name] else None)
+            for name, kind, draw in steps
+        )
 
-    def _gamma(self, image: _Image, rng: _Generator) -> _Image:
+    def _gamma(self, rng: _Generator) -> NDArray[Any]:
         exponent = rng.uniform(*self.gamma)
-        return _table(image, 255 * (np.arange(256) / 255) ** (1 / exponent))
+        return levels(255 * (np.arange(256) / 255) ** (1 / exponent))
 
 
-def _table(image: _Image, values: NDArray[np.floating]) -> _Image:
-    """Look every value up. Shape: values (256,) or (256, 3)."""
-    return np.asarray(cv2.LUT(image, np.clip(np.rint(values), 0, 255).astype(np.uint8)[None]), np.uint8)
+def _jpeg(rng: _Generator) -> NDArray[Any]:
+    return numbers(int(15 + 65 * rng.random()))
 
 
-def _jpeg(image: _Image, rng: _Generator) -> _Image:
-    return jpeg(image, int(15 + 65 * rng.random()))
+def _stretch(rng: _Generator) -> NDArray[Any]:
+    return numbers()
 
 
-def _stretch(image: _Image, rng: _Generator) -> _Image:
-    low, high, _, _ = cv2.minMaxLoc(image.reshape(image.shape[0], -1))
-    return _table(image, (np.arange(256) - low) * (255 / (high - low + 1)))
+def _waves(rng: _Generator) -> NDArray[Any]:
+    return numbers(2, *draw_seed(rng))
 
 
-def _waves(image: _Image, rng: _Generator) -> _Image:
-    height, width = image.shape[:2]
-    coarse = 2 * rng.standard_normal((max(1, height // 4), max(1, width // 4)), np.float32)
-    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.add(image, cv2.merge([fine, fine, fine]), dtype=cv2.CV_8U), np.uint8)
-
-
-def _color(image: _Image, rng: _Generator) -> _Image:
+def _color(rng: _Generator) -> NDArray[Any]:
     saturate, bright = rng.random(2) < 0.5
     up = rng.random(2) < 0.5
     saturation = rng.uniform(1, 1.15) if up[0] else rng.uniform(0.5, 1)
     value = rng.uniform(1, 2) if up[1] else rng.uniform(0.5, 1)
-    levels = np.arange(256)
-    table = np.stack([levels, levels * (saturation if saturate else 1), levels * (value if bright else 1)], 1)
-    hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), np.uint8)
-    return np.asarray(cv2.cvtColor(_table(hsv, table), cv2.COLOR_HSV2RGB_FULL), np.uint8)
+    return numbers(saturation if saturate else 1, value if bright else 1)
 
 
-def _motion(image: _Image, rng: _Generator) -> _Image:
-    angle, length = np.deg2rad(int(rng.integers(360))), int(rng.integers(1, 11))
-    kernel = np.zeros((11, 11), np.float32)
-    reach = (length - 1) / 2 * np.array([np.cos(angle), np.sin(angle)])
-    ends = np.rint(16 * np.stack([5 - reach, 5 + reach])).astype(int).tolist()
-    cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_8, 4)
-    return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
+def _motion(rng: _Generator) -> NDArray[Any]:
+    return numbers(int(rng.integers(360)), int(rng.integers(1, 11)))
 
 
-def _blur(image: _Image, rng: _Generator) -> _Image:
+def _blur(rng: _Generator) -> NDArray[Any]:
     # Sigma 0 lets OpenCV take 0.8 for three pixels.
-    return np.asarray(cv2.GaussianBlur(image, (3, 3), int(rng.integers(3))), np.uint8)
+    return numbers((0.8, 1, 2)[int(rng.integers(3))], 3)
 
 
-def _noise(image: _Image, rng: _Generator) -> _Image:
+def _noise(rng: _Generator) -> NDArray[Any]:
     sigma = int(rng.integers(15, 22)) if rng.random() < 0.5 else int(rng.integers(5))
-    grain = rng.standard_normal(image.shape, np.float32)
-    return np.asarray(cv2.scaleAdd(grain, sigma, image.astype(np.float32)).clip(0, 255) + 0.5, np.uint8)
+    return numbers(sigma, 0, *draw_seed(rng))
 
 
-def _tone(image: _Image, rng: _Generator) -> _Image:
+def _tone(rng: _Generator) -> NDArray[Any]:
     color, weight = rng.integers(60, 256, 3), rng.uniform(0, 0.3)
-    return _table(image, (1 - weight) * np.arange(256)[:, None] + weight * color)
+    return levels((1 - weight) * np.arange(256)[:, None] + weight * color)

@@ -1,23 +1,19 @@
 """Transforms that change how a picture looks and leave every pixel in its place.
 
 They touch `image` only, and draw their numbers before they look at the picture, so that a real and the fake
-made from it can be given the very same change.
+made from it can be given the very same change. What is then done is in `unseen.data.changes`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unseen.data.changes import change, draw_seed, numbers
 from unseen.data.transforms import Transform
-from unseen.types import FaceSample, InputError
+from unseen.types import Drawn, FaceSample, InputError
 
 __all__ = ["Blur", "ColorJitter", "Downscale", "Grayscale", "JpegCompress", "Noise"]
-
-_Image = NDArray[np.uint8]
 
 
 def _range(
@@ -48,10 +44,11 @@ class Grayscale(Transform):
 
     def __call__(self, sample: FaceSample, rng: np.random.Generator) -> FaceSample:
         """Return the sample, its picture changed with probability `p`."""
-        if rng.random() >= self.p:
-            return sample
-        grey = cv2.cvtColor(sample.image, cv2.COLOR_RGB2GRAY)
-        return replace(sample, image=np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8))
+        return change(sample, self.drawn(rng))
+
+    def drawn(self, rng: np.random.Generator) -> tuple[Drawn, ...]:
+        """Return the change with its numbers; see `Photometric`."""
+        return (("grey", numbers() if rng.random() < self.p else None),)
 
 
 class JpegCompress(Transform):
@@ -69,23 +66,13 @@ class JpegCompress(Transform):
 
     def __call__(self, sample: FaceSample, rng: np.random.Generator) -> FaceSample:
         """Return the sample, its picture changed with probability `p`."""
+        return change(sample, self.drawn(rng))
+
+    def drawn(self, rng: np.random.Generator) -> tuple[Drawn, ...]:
+        """Return the change with its numbers; see `Photometric`."""
         if rng.random() >= self.p:
-            return sample
-        quality = int(rng.integers(self.quality[0], self.quality[1] + 1))
-        return replace(sample, image=jpeg(sample.image, quality))
-
-
-def jpeg(image: _Image, quality: int) -> _Image:
-    """Return the picture after a round through JPEG at `quality` (1 to 100).
-
-    Shape:
-        image: (H, W, 3) uint8 RGB, and so is the result.
-    """
-    # The codec must know which channel is which: it keeps less of the two colour differences.
-    _, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
+            return (("jpeg", None),)
+        return (("jpeg", numbers(int(rng.integers(self.quality[0], self.quality[1] + 1)))),)
 
 
 class Blur(Transform):
@@ -102,12 +89,11 @@ class Blur(Transform):
 
     def __call__(self, sample: FaceSample, rng: np.random.Generator) -> FaceSample:
         """Return the sample, its picture changed with probability `p`."""
-        if rng.random() >= self.p:
-            return sample
-        return replace(
-            sample,
-            image=np.asarray(cv2.GaussianBlur(sample.image, (0, 0), rng.uniform(*self.sigma)), np.uint8),
-        )
+        return change(sample, self.drawn(rng))
+
+    def drawn(self, rng: np.random.Generator) -> tuple[Drawn, ...]:
+        """Return the change with its numbers; see `Photometric`."""
+        return (("blur", numbers(rng.uniform(*self.sigma), 0) if rng.random() < self.p else None),)
 
 
 class Noise(Transform):
@@ -125,15 +111,14 @@ class Noise(Transform):
 
     def __call__(self, sample: FaceSample, rng: np.random.Generator) -> FaceSample:
         """Return the sample, its picture changed with probability `p`."""
+        return change(sample, self.drawn(rng))
+
+    def drawn(self, rng: np.random.Generator) -> tuple[Drawn, ...]:
+        """Return the change with its numbers; see `Photometric`."""
         if rng.random() >= self.p:
-            return sample
+            return (("noise", None),)
         sigma, grey = rng.uniform(*self.sigma), rng.random() < self.grey
-        height, width, channels = sample.image.shape
-        noise = rng.standard_normal((height, width, 1 if grey else channels), np.float32)
-        noise *= np.float32(sigma)
-        # + 0.5 because the cast truncates
-        image = np.clip(sample.image + noise + np.float32(0.5), 0, 255).astype(np.uint8)
-        return replace(sample, image=image)
+        return (("noise", numbers(sigma, grey, *draw_seed(rng))),)
 
 
 class Downscale(Transform):
@@ -150,16 +135,14 @@ class Downscale(Transform):
 
     def __call__(self, sample: FaceSample, rng: np.random.Generator) -> FaceSample:
         """Return the sample, its picture changed with probability `p`."""
+        return change(sample, self.drawn(rng))
+
+    def drawn(self, rng: np.random.Generator) -> tuple[Drawn, ...]:
+        """Return the change with its numbers; see `Photometric`."""
         if rng.random() >= self.p:
-            return sample
-        factor, smooth = rng.uniform(*self.factor), rng.random() < 0.5
-        height, width = sample.image.shape[:2]
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        small = cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA)
-        way = cv2.INTER_CUBIC if smooth else cv2.INTER_LINEAR
-        return replace(
-            sample, image=np.asarray(cv2.resize(small, (width, height), interpolation=way), np.uint8)
-        )
+            return ("rescale_cubic", None), ("rescale_linear", None)
+        factor, smooth = numbers(rng.uniform(*self.factor)), rng.random() < 0.5
+        return ("rescale_cubic", factor if smooth else None), ("rescale_linear", None if smooth else factor)
 
 
 class ColorJitter(Transform):
@@ -194,20 +177,23 @@ class ColorJitter(Transform):
 
     def __call__(self, sample: FaceSample, rng: np.random.Generator) -> FaceSample:
         """Return the sample, its picture changed with probability `p`."""
+        return change(sample, self.drawn(rng))
+
+    def drawn(self, rng: np.random.Generator) -> tuple[Drawn, ...]:
+        """Return the change with its numbers; see `Photometric`."""
+        # One 3 x 3 matrix and one shift: colours turn about the grey axis, then grey levels move.
+        mixed = bool(self.saturation or self.hue)
         if rng.random() >= self.p:
-            return sample
+            return (("colors" if mixed else "table", None),)
         draws = rng.uniform(-1, 1, 7)
         gain = 1 + self.contrast * draws[0]
         offset = 255 * self.brightness * draws[1] + self.channels * draws[2:5]
-        # One 3 x 3 matrix and one shift: colours turn about the grey axis, then grey levels move.
-        matrix = gain * chroma_matrix(1 + self.saturation * draws[5], self.hue * draws[6])
         shift = offset + 127.5 * (1 - gain)
-        if self.saturation or self.hue:
-            mixed = cv2.transform(sample.image, np.column_stack([matrix, shift]).astype(np.float32))
-            return replace(sample, image=np.asarray(mixed, np.uint8))
+        if mixed:
+            matrix = gain * chroma_matrix(1 + self.saturation * draws[5], self.hue * draws[6])
+            return (("colors", np.column_stack([matrix, shift]).ravel()),)
         table = np.arange(256)[:, None] * gain + shift + 0.5
-        image = np.asarray(cv2.LUT(sample.image, np.clip(table, 0, 255).astype(np.uint8)[None]), np.uint8)
-        return replace(sample, image=image)
+        return (("table", np.clip(table, 0, 255).astype(np.uint8)),)
 
 
 def chroma_matrix(saturation: float, hue: float) -> NDArray[np.float64]:

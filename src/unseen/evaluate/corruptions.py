@@ -41,7 +41,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.data.photometric import jpeg
+from unseen.data.changes import jpeg
 from unseen.data.transforms import Transform
 from unseen.evaluate.codecs import key_frame
 from unseen.types import FaceRecord, FaceSample, InputError

@@ -52,6 +52,10 @@ class DataSettings:
         val_limit: At most so many faces are validated on, spread evenly over the rows; null for all.
         residuals: Folder that `unseen prepare residuals` wrote, for a `ResidualBackbone`. Validation reads
             them from there, and training as well if nothing in it is random.
+        photometric: Where training carries out the last transforms, from the first on behind which all only
+            change colours, sharpness, noise or compression. `processor`: in the loading processes. `device`:
+            on the network's device, a batch at a time; numbers are drawn in the loading processes all the
+            same, by the same rule.
     """
 
     manifest: str | None = None
@@ -64,6 +68,7 @@ class DataSettings:
     val_batch: int = 32
     val_limit: int | None = None
     residuals: str | None = None
+    photometric: Literal["processor", "device"] = "processor"
 
 
 @dataclass(frozen=True)

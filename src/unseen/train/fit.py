@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
 from unseen.checkpoint import RECIPE, same_recipe
+from unseen.data.batched import movable
 from unseen.data.dataset import FaceDataset
 from unseen.data.domains import forgery_methods
 from unseen.data.memory import keep_memory
@@ -31,7 +32,7 @@ from unseen.train.learner import Learner, draw_seed
 from unseen.train.loaders import BatchStream, FaceBatches, make_loader
 from unseen.train.processes import ByHand, layout
 from unseen.train.progress import TrainingProgress
-from unseen.train.rows import check_sizes, check_store, fixed, made, read_rows, worker_count
+from unseen.train.rows import check_sizes, check_store, fixed, made, places, read_rows, worker_count
 from unseen.train.validation import Judge, PaintingJudge
 from unseen.train.weights import initialize
 from unseen.types import FaceRecord, InputError, Label
@@ -241,7 +242,16 @@ def _training_loader(
     stored: ResidualStore | None,
 ) -> tuple[Any, FaceDataset]:
     synthesise = getattr(data.sampler, "synthesise", None)
-    faces = FaceDataset(records, data.transforms, seed=recipe.seed, training=True, synthesise=synthesise)
+    faces = FaceDataset(
+        records,
+        data.transforms,
+        seed=recipe.seed,
+        training=True,
+        synthesise=synthesise,
+        photometric=data.photometric,
+    )
+    if data.photometric == "device":
+        log.info("%s", places(data.transforms))
     named = all(r.method for r in records if r.label == Label.FAKE)  # what needs names has asked for them
     methods = forgery_methods(records, made(data)) if named else None
     stream = BatchStream(
@@ -256,6 +266,11 @@ def _training_loader(
     same = synthesise is None and fixed(data.transforms)
     if stored is not None and not same:
         log.info("residuals are read from %s in validation only: training alters the pictures", stored.folder)
+    if stored is not None and same and data.photometric == "device" and movable(data.transforms):
+        raise InputError(
+            f"data.residuals: {stored.folder} knows finished pictures, and `data.photometric: device` would "
+            "finish them after the look-up; leave one of the two keys out"
+        )
     batches = FaceBatches(faces, methods, residuals=stored if same else None)
     pin = trainer.strategy.root_device.type == "cuda"
     return make_loader(batches, stream, workers=worker_count(data), pin=pin), faces

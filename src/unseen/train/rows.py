@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from unseen.data.batched import movable
+from unseen.data.changes import Photometric
 from unseen.data.manifest import Manifest
 from unseen.data.residuals import ResidualStore
 from unseen.data.transforms import AlignFace, Transform
@@ -15,7 +17,7 @@ from unseen.methods.rffr import ResidualBackbone
 from unseen.recipe import DataSettings
 from unseen.types import FaceRecord, InputError, Label
 
-__all__ = ["check_sizes", "check_store", "fixed", "made", "read_rows", "worker_count"]
+__all__ = ["check_sizes", "check_store", "fixed", "made", "places", "read_rows", "worker_count"]
 
 log = logging.getLogger("unseen.train")
 
@@ -109,6 +111,20 @@ def fixed(transforms: Sequence[Transform]) -> bool:
         not (t.margins or t.shift or t.zoom or t.rotation) if isinstance(t, AlignFace) else not t.augment
         for t in transforms
     )
+
+
+def places(transforms: Sequence[Transform]) -> str:
+    """Return a sentence on which transforms `data.photometric: device` moves, and which it cannot."""
+    here = transforms[: len(transforms) - movable(transforms)]
+    moved = [type(t).__name__ for t in transforms[len(here) :]]
+    stay = [type(t).__name__ for t in here if isinstance(t, Photometric)]
+    last = type(here[-1]).__name__ if here else ""
+    said = f"on the device: {', '.join(moved)}" if moved else "nothing is done on the device"
+    if stay:
+        return f"data.photometric: {said}; on the processor, since {last} comes later: {', '.join(stay)}"
+    if not moved and here:
+        return f"data.photometric: {said}; the last transform, {last}, belongs to the processor"
+    return f"data.photometric: {said}"
 
 
 def check_store(stored: ResidualStore, model: nn.Module) -> None:
