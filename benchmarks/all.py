@@ -1,7 +1,7 @@
 """Everything that costs time, in one run: `python benchmarks/all.py --out bench.json --markdown bench.md`.
 
-Sections: loader, transforms, storage, prepare, steps, inference, evaluation, start, server, growth. Ratios
-are of numbers taken in turn in this run; absolute ones belong to this machine and to what else it was doing.
+Sections: loader, transforms, augment, storage, prepare, steps, inference, evaluation, start, server, growth.
+Ratios are of numbers taken in turn in this run; absolute ones belong to this machine and to what else it did.
 `--only steps,inference` runs some; `--small` takes tiny networks, to see that all of it works; `--roofline`
 adds the GPU's bound (`steps.py`). Without a GPU its column says so.
 """
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+import augment
 import caddm
 import loader
 import pack
@@ -116,6 +117,12 @@ def of_transforms(small: bool) -> Rows:
     works["SelfBlend, a pair"] = lambda i: blend.pair(real, np.random.default_rng(i))
     found = {name: caddm.cost(work, 3 if small else 30, 2) for name, work in works.items()}
     return [row(name, ms, "ms", ms / found["AlignFace(256)"]) for name, ms in found.items()]
+
+
+def of_augment(small: bool) -> Rows:
+    """Photometric transforms one by one on the processor, and a batch at once on the device."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return augment.measure(64, 16, 1, device) if small else augment.measure(256, 32, 5, device)
 
 
 def of_storage(small: bool) -> Rows:
@@ -363,6 +370,7 @@ def inspected(root: str) -> None:
 SECTIONS: dict[str, Callable[[bool], Rows]] = {
     "loader": of_loader,
     "transforms": of_transforms,
+    "augment": of_augment,
     "storage": of_storage,
     "prepare": of_prepare,
     "steps": of_steps,
