@@ -18,8 +18,11 @@ from tests.train.faces import faces_file, tiny
 from unseen.cli import main
 from unseen.data.dataset import FaceDataset, read_crop
 from unseen.data.manifest import Manifest
-from unseen.data.places import piece
+from unseen.data.masks import read_mask
+from unseen.data.places import piece, read_place
 from unseen.evaluate.run import fingerprint
+from unseen.explain.views import forged_regions, view_records
+from unseen.prepare.audit import audit
 from unseen.prepare.pack import check_packed, pack
 from unseen.recipe import read_recipe
 from unseen.train.fit import train
@@ -96,6 +99,72 @@ def test_a_shard_is_a_tar_file_of_pictures_and_what_is_known_of_them(
     elsewhere = [name for name in members if name.startswith("elsewhere/")]
     assert len(elsewhere) == 1 and str(tmp_path) not in elsewhere[0]
     assert len(members) == 8 + 7  # the picture elsewhere is no row: nothing is known of it
+
+
+@pytest.fixture
+def masked(loose: Path) -> Path:
+    """The same crops; the two fakes have masks, and the last real one shares the first of them."""
+    import polars as pl
+
+    (loose.parent / "masks").mkdir()
+    for i in (5, 6):
+        mask = np.zeros((52, 52), np.uint8)
+        mask[10 : 10 + 4 * i, 20:40] = 255
+        cv2.imwrite(str(loose.parent / "masks" / f"{i}.png"), mask)
+    frame = Manifest.read(loose).frame
+    names = [None] * 4 + ["masks/5.png", "masks/5.png", "masks/6.png"]
+    Manifest(frame.with_columns(pl.Series("mask", names)), loose.parent).write(loose)
+    return loose
+
+
+def test_masks_are_packed_beside_their_crops(
+    masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert small(masked, tmp_path / "packed", monkeypatch) == [3, 3]
+    before, after = Manifest.read(masked), Manifest.read(tmp_path / "packed" / "manifest.parquet")
+    places = after.paths("mask")
+    assert places[:4] == [None] * 4 and places[4] == places[5] and piece(places[5]).name == "crops/4.mask.png"
+    for one, two in zip(before.paths("mask")[4:], places[4:], strict=True):
+        assert Path(one).read_bytes() == read_place(two)
+        assert np.array_equal(read_mask(one), read_mask(two)) and read_mask(two).max() == 255
+    samples: dict[str, set[str]] = {}
+    for shard in sorted((tmp_path / "packed" / "shards").glob("*.tar")):
+        with tarfile.open(shard) as tar:
+            for name in tar.getnames():
+                stem, _, kind = name.partition(".")
+                samples.setdefault(f"{shard.name}/{stem}", set()).add(kind)
+            if "crops/6.json" in tar.getnames():
+                assert json.load(tar.extractfile("crops/6.json"))["mask"] == "crops/6.mask.png"
+    # What belongs together is in one shard, as WebDataset wants it.
+    assert {k.rpartition("/")[2]: v for k, v in samples.items()}["6"] == {"png", "json", "mask.png"}
+    assert len(samples) == 8
+    one, two = (view_records(m.records(), regions=forged_regions(m)) for m in (before, after))
+    assert [v.mask is None for v in two] == [True] * 4 + [False] * 3
+    assert all(np.array_equal(a.mask, b.mask) for a, b in zip(one[4:], two[4:], strict=True))
+
+
+def test_a_bad_mask_is_named(masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(masked, tmp_path / "packed", monkeypatch)
+    packed = Manifest.read(tmp_path / "packed" / "manifest.parquet")
+    place = packed.paths("mask")[6]
+    shard, data = Path(piece(place).shard), bytearray(Path(piece(place).shard).read_bytes())
+    data[piece(place).start + 30] ^= 1
+    shard.write_bytes(bytes(data))
+    (said,) = check_packed(packed)
+    assert "crops/6.mask.png" in said
+    with pytest.raises(InputError, match=r"not a readable mask .*6\.mask\.png.*checksum"):
+        view_records(packed.records(), regions=forged_regions(packed))
+    (found,) = [f for f in audit(packed).findings if f.code == "bad_mask"]
+    assert found.number == 1
+    (masked.parent / "masks" / "5.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 10 crops or masks are not there, such as .*5\.png"):
+        pack(Manifest.read(masked), tmp_path / "again")
+
+
+def test_a_manifest_written_elsewhere_still_finds_its_masks(masked: Path, tmp_path: Path) -> None:
+    Manifest.read(masked).where(label=1).write(tmp_path / "fakes" / "manifest.csv")
+    moved = Manifest.read(tmp_path / "fakes" / "manifest.csv")
+    assert [Path(place).is_file() for place in moved.paths("mask")] == [True, True]
 
 
 def test_packing_goes_on_where_it_was_killed(

@@ -66,10 +66,12 @@ def files(portrait_file: Path, tmp_path: Path) -> Path:
 def test_a_killed_actor_loses_nothing_and_doubles_nothing(
     cluster: None, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from unseen.scale import ray
     from unseen.scale.ray import work_off
 
     with monkeypatch.context() as patch:
         patch.setattr(prepare_run, "prepare_file", deeds.prepare_and_suffer)
+        patch.setattr(ray, "_SHARE", 1)  # two files a block
         made = prepare(list_inputs([files]), tmp_path / "ray", workers=2, engine=work_off)
     opened = (tmp_path / "ray" / "opened.txt").read_text().split()
     assert opened.count("fatal") == 2  # killed, and done again by another actor

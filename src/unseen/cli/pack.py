@@ -46,8 +46,9 @@ def run(known: argparse.Namespace) -> int:
     with watch("packing", "shards") as report:
         made = pack(manifest, known.out, shard_mb=known.shard_mb, workers=known.workers, report=report)
     print(f"Manifest: {made.manifest}")
+    masks = f" and {made.masks} masks" if made.masks else ""
     print(
-        f"{made.crops} crops in {made.shards} shards of {made.size / 1e6:.0f} MB together; "
+        f"{made.crops} crops{masks} in {made.shards} shards of {made.size / 1e6:.0f} MB together; "
         f"{made.made} packed now, {made.shards - made.made} done before"
     )
     return OK

@@ -75,8 +75,8 @@ class Manifest:
         there = path.parent.absolute()
         moved = [
             pl.Series(name, [self._from(there, text) for text in self.frame[name]], pl.String)
-            for name in ("path", "source")
-            if name in self.frame.columns
+            for name in ("path", "source", "mask")
+            if self.frame.schema.get(name) == pl.String
         ]
         write_table(self.frame.with_columns(moved), path)
 
@@ -196,6 +196,16 @@ class Manifest:
             FaceRecord(**{name: values[i] for name, values in fields if values[i] is not None})
             for i in range(len(frame))
         ]
+
+    def paths(self, column: str) -> list[str | None]:
+        """Return where a column of paths, such as `mask`, leads for each of `records()`.
+
+        None where a row, or the whole table, has none.
+        """
+        frame = self._kept()
+        if frame.schema.get(column) != pl.String:
+            return [None] * len(frame)
+        return [self.absolute(text) if text else None for text in frame[column]]
 
     def _with(self, frame: pl.DataFrame) -> Manifest:
         made = Manifest(frame, self.root, name=self.name)

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unseen.data.places import read_place
 from unseen.types import InputError
 
-__all__ = ["HULLS", "Hull", "deform", "elastic_flow", "hull_mask", "mask_box", "soften"]
+__all__ = ["HULLS", "Hull", "deform", "elastic_flow", "hull_mask", "mask_box", "read_mask", "soften"]
 
 Hull = Literal["full", "extended", "components", "facehull"]
 HULLS: tuple[Hull, ...] = get_args(Hull)
@@ -188,3 +189,25 @@ def mask_box(mask: _Mask, *, threshold: float = 0.5) -> NDArray[np.float32]:
     if width == 0 or height == 0:
         return np.zeros((0, 4), np.float32)
     return np.array([[x, y, x + width, y + height]], np.float32)
+
+
+def read_mask(place: str) -> NDArray[np.uint8]:
+    """Read what a manifest's column `mask` names: a grey picture, white where a crop is forged.
+
+    Args:
+        place: A file, a piece of a packed shard, or either of them in object storage.
+
+    Raises:
+        InputError: There is none, it is damaged, or it is no picture.
+
+    Shape:
+        Returns (H, W) uint8.
+    """
+    try:
+        data = np.frombuffer(read_place(place), np.uint8)
+        mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
+    except InputError as error:
+        raise InputError(f"{place}: not a readable mask ({error})", reason=error.reason) from error
+    if mask is None:
+        raise InputError(f"{place}: not a readable mask; expected a grey picture", reason="unreadable")
+    return np.asarray(mask, np.uint8)

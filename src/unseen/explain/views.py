@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unseen.data.masks import read_mask
 from unseen.explain.draw import fit_affine
 from unseen.types import FaceRecord, FaceSample, InputError
 
@@ -166,15 +167,14 @@ def forged_regions(manifest: Manifest) -> dict[str, str | tuple[float, float, fl
     columns = manifest.frame.columns
     found: dict[str, str | tuple[float, float, float, float]] = {}
     corners = ["region_x0", "region_y0", "region_x1", "region_y1"]
-    root = manifest.root.absolute()
     for row in manifest.frame.iter_rows(named=True):
         if not row["path"]:
             continue
         if "mask" in columns and row["mask"]:
-            found[str(root / row["path"])] = str(root / row["mask"])
+            found[manifest.absolute(row["path"])] = manifest.absolute(row["mask"])
         elif set(corners) <= set(columns) and all(row[name] is not None for name in corners):
             x0, y0, x1, y1 = (float(row[name]) for name in corners)
-            found[str(root / row["path"])] = (x0, y0, x1, y1)
+            found[manifest.absolute(row["path"])] = (x0, y0, x1, y1)
     return found
 
 
@@ -205,9 +205,7 @@ def _mask(told: str | tuple[float, float, float, float], size: tuple[int, int]) 
         mask = np.zeros(size, np.float32)
         mask[max(0, y0) : y1, max(0, x0) : x1] = 1
         return mask
-    read = cv2.imread(told, cv2.IMREAD_GRAYSCALE)
-    if read is None:
-        raise InputError(f"{told}: not a readable mask; expected a grey picture", reason="unreadable")
+    read = read_mask(told)
     if read.shape != size:
         raise InputError(
             f"{told}: {read.shape[1]} x {read.shape[0]} pixels; expected the crop's {size[1]} x {size[0]}",

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
 
 from unseen.prepare.fingerprint import Fingerprint, fingerprint, near_pairs
@@ -102,14 +101,13 @@ def audit(
             if report:
                 report(done, len(records))
     donors = _column(manifest, "donor", len(records))
-    masks = _column(manifest, "mask", len(records))
     findings = [
         *_files(faults),
         *_labels(records),
         *_splits(records, donors),
         *_frames(records, min_frames),
         *_copies(records, prints, distance),
-        *_faces(records, masks, manifest.root, overlap),
+        *_faces(records, manifest.paths("mask"), overlap),
         *_codec(records, prints),
     ]
     order = ("error", "warning", "note")
@@ -291,22 +289,24 @@ def _pair(records: Sequence[FaceRecord], first: int, second: int) -> str:
     return f"{a.path} ({a.split or 'no split'}) = {b.path} ({b.split or 'no split'})"
 
 
-def _faces(
-    records: Sequence[FaceRecord], masks: Sequence[str | None], root: Path, least: float
-) -> Iterator[Finding]:
-    from unseen.data.masks import hull_mask
+def _faces(records: Sequence[FaceRecord], masks: Sequence[str | None], least: float) -> Iterator[Finding]:
+    from unseen.data.masks import hull_mask, read_mask
 
-    wrong, looked = [], 0
-    for record, name in zip(records, masks, strict=True):
-        if record.label is not Label.FAKE or not name or record.landmarks is None:
+    wrong, bad, looked = [], [], 0
+    for record, place in zip(records, masks, strict=True):
+        if record.label is not Label.FAKE or not place or record.landmarks is None:
             continue
-        mask = cv2.imread(str(root / name), cv2.IMREAD_GRAYSCALE)
-        if mask is None or not np.isfinite(record.landmarks[:68]).all():
+        if not np.isfinite(record.landmarks[:68]).all():
+            continue
+        try:
+            mask = read_mask(place)
+        except InputError as error:
+            bad.append(str(error))
             continue
         looked += 1
         height, width = mask.shape[:2]
         face = hull_mask(record.landmarks, (height, width), "extended") > 0.5
-        forged = np.asarray(mask) > 1
+        forged = mask > 1
         union = int((face | forged).sum())
         share = int((face & forged).sum()) / union if union else 0.0
         if share < least:
@@ -317,6 +317,8 @@ def _faces(
             f"{len(wrong)} of {looked} fakes whose face is hardly touched by the mask: the crop may show "
             "another person; prepare with --people all and keep the masked one", len(wrong), wrong[:3],
         )  # fmt: skip
+    if bad:
+        yield Finding("bad_mask", "warning", f"{len(bad)} masks cannot be read", len(bad), bad[:3])
     fakes = sum(record.label is Label.FAKE for record in records)
     if fakes and not looked:
         yield Finding("no_masks", "note", "no masks of forged regions: a wrong face cannot be suspected")

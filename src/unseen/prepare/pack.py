@@ -1,9 +1,10 @@
 """Crops of a manifest packed into shards: fewer, larger files that many readers can stream.
 
 A shard is an uncompressed tar file that `webdataset` and `tar` read: each crop under the path that it had,
-and beside it, for other readers than ours, what the manifest says of it as JSON. The packed manifest names
-shard, first byte, length and checksum of each crop (`unseen.data.places`), so that a crop is one read
-wherever it lies, and rows may be drawn in any order: the same pixels in the same order as from loose files.
+and beside it its mask (`0.jpg`, `0.mask.png`) and, for other readers than ours, what the manifest says of it
+as JSON. The packed manifest names shard, first byte, length and checksum of each (`unseen.data.places`), so
+that a crop is one read wherever it lies, and rows may be drawn in any order: the same pixels in the same
+order as from loose files.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ class Packed:
     Args:
         manifest: Path of the packed manifest.
         crops: Crops in all shards, sources of fakes included.
+        masks: Masks beside them.
         shards: How many there are; `made` of them in this call.
         size: Of all shards, in bytes.
     """
 
     manifest: Path
     crops: int
+    masks: int
     shards: int
     made: int
     size: int
@@ -48,12 +51,13 @@ class Packed:
 
 @dataclass(frozen=True)
 class _File:
-    """One crop to be packed: where it lies, what it is called in the shard, and what is said of it."""
+    """One crop or mask to be packed: where it lies, its name in the shard, and what is said of it."""
 
     path: str
     name: str
     facts: bytes | None
     stamp: tuple[int, int]  # size, and when it was changed
+    mask: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,20 +78,21 @@ def pack(
     workers: int | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> Packed:
-    """Pack the crops of a manifest, and the sources of its fakes, and write `out/manifest.parquet`.
+    """Pack the crops of a manifest, the sources of its fakes and their masks; write `out/manifest.parquet`.
 
     Killed and called again, it goes on behind the shards that are whole; called again after crops changed, it
     does their shards again. Equal crops give equal bytes.
 
     Args:
-        manifest: Of loose crops. Its other columns are kept; paths in them (`mask`) are not packed.
+        manifest: Of loose crops. Its other columns are kept; a `mask` of text names a picture that is packed.
         out: The folder; one size of shards a folder.
         shard_mb: A shard is closed once it holds so many million bytes.
         workers: Processes; default: one a core.
         report: Called with (shards done, shards in all).
 
     Raises:
-        InputError: There are no crops (`empty`), crops are missing (`missing`), or `out` holds other shards.
+        InputError: There are no crops (`empty`), crops or masks are missing (`missing`), or `out` holds other
+            shards.
     """
     out = Path(out).absolute()
     shards = _plan(manifest, shard_mb * 1_000_000)
@@ -112,13 +117,18 @@ def pack(
     path = out / "manifest.parquet"
     _packed(manifest, places, out).write(path)
     size = sum((out / name).stat().st_size for name in names)
-    return Packed(path, sum(len(s.files) for s in shards), len(shards), len(todo), size)
+    masks = sum(file.mask for shard in shards for file in shard.files)
+    crops = sum(len(shard.files) for shard in shards) - masks
+    return Packed(path, crops, masks, len(shards), len(todo), size)
 
 
 def check_packed(manifest: Manifest) -> list[str]:
-    """Read every crop of a packed manifest and compare its checksum; return a sentence for each bad one."""
+    """Read every crop and mask of a packed manifest and compare checksums; return a sentence a bad one."""
     found: list[str] = []
-    for place in dict.fromkeys(p for r in manifest.records() for p in (r.path, r.source) if p):
+    masks = manifest.paths("mask")
+    for place in dict.fromkeys(
+        p for r, mask in zip(manifest.records(), masks, strict=True) for p in (r.path, r.source, mask) if p
+    ):
         try:
             read_place(place)
         except InputError as error:
@@ -131,9 +141,9 @@ def _plan(manifest: Manifest, most: int) -> list[_Shard]:
     shards: list[_Shard] = []
     files: list[_File] = []
     size = 0
-    for file in _files(manifest):
-        files.append(file)
-        size += file.stamp[0]
+    for together in _files(manifest):
+        files += together
+        size += sum(file.stamp[0] for file in together)
         if size >= most:
             shards.append(_Shard(f"shards/{len(shards):06d}.tar", tuple(files)))
             files, size = [], 0
@@ -144,28 +154,41 @@ def _plan(manifest: Manifest, most: int) -> list[_Shard]:
     return shards
 
 
-def _files(manifest: Manifest) -> Iterator[_File]:
+def _files(manifest: Manifest) -> Iterator[list[_File]]:
+    """Yield each crop, with its mask behind it if it has one."""
     root = manifest.root.absolute()
     records = manifest.records()
-    of_row = {record.path: record for record in records}
+    masks = manifest.paths("mask")
+    of_row = {record.path: (record, mask) for record, mask in zip(records, masks, strict=True)}
     missing: list[str] = []
     seen: set[str] = set()
-    for path in (p for record in records for p in (record.path, record.source) if p):
-        if path in seen:
-            continue
+    named: dict[str, str] = {}
+
+    def look(path: str | None, name: str, facts: bytes | None, mask: bool) -> list[_File]:
+        if not path or path in seen:
+            return []
         seen.add(path)
         try:
             state = Path(path).stat()
         except OSError:
             missing.append(path)
-            continue
+            return []
+        return [_File(path, name, facts, (state.st_size, state.st_mtime_ns), mask)]
+
+    for path in (p for record in records for p in (record.path, record.source) if p):
         name = _name(Path(path), root)
-        record = of_row.get(path)
-        facts = None if record is None else _facts(record, root)
-        yield _File(path, name, facts, (state.st_size, state.st_mtime_ns))
+        record, mask = of_row.get(path, (None, None))
+        beside = ""
+        if mask:  # beside the first crop that names it
+            beside = named.setdefault(mask, str(PurePosixPath(name).with_suffix(f".mask{Path(mask).suffix}")))
+        facts = None if record is None else _facts(record, root, beside)
+        together = look(path, name, facts, False) + look(mask, beside, None, True)
+        if together:
+            yield together
     if missing:
+        what = "crops or masks" if any(masks) else "crops"
         raise InputError(
-            f"{manifest.name}: {len(missing)} of {len(seen)} crops are not there, such as {missing[0]}; "
+            f"{manifest.name}: {len(missing)} of {len(seen)} {what} are not there, such as {missing[0]}; "
             "prepare them again, or leave their rows out (`Manifest.where`)",
             reason="missing",
         )
@@ -178,7 +201,7 @@ def _name(path: Path, root: Path) -> str:
     return f"elsewhere/{hashlib.sha256(str(path.parent).encode()).hexdigest()[:10]}/{path.name}"
 
 
-def _facts(record: FaceRecord, root: Path) -> bytes:
+def _facts(record: FaceRecord, root: Path, mask: str) -> bytes:
     plain = {
         "label": None if record.label is None else int(record.label),
         **{
@@ -188,6 +211,7 @@ def _facts(record: FaceRecord, root: Path) -> bytes:
         "source": _name(Path(record.source), root) if record.source else None,
         "landmarks": None if record.landmarks is None else _numbers(record.landmarks),
         "box": None if record.box is None else _numbers(record.box),
+        **({"mask": mask} if mask else {}),
     }
     return json.dumps(plain).encode()
 
@@ -210,7 +234,7 @@ def _lost(shard: _Shard, reason: str, note: str) -> list[Row]:
 
 
 def _write(shard: _Shard, out: Path) -> list[Row]:
-    """Write one shard, whole or not at all; return a row a crop, or one row with an error."""
+    """Write one shard, whole or not at all; return a row a file, or one row with an error."""
     target = out / shard.name
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
@@ -246,8 +270,8 @@ def _packed(manifest: Manifest, places: dict[str, str], out: Path) -> Manifest:
     import polars as pl
 
     columns = []
-    for name in ("path", "source"):
-        if name in manifest.frame.columns:
+    for name in ("path", "source", "mask"):
+        if manifest.frame.schema.get(name) == pl.String:
             texts = [(t and places.get(manifest.absolute(t))) or t for t in manifest.frame[name]]
             columns.append(pl.Series(name, texts, pl.String))
     return Manifest(manifest.frame.with_columns(columns), out)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ __all__ = ["work_off"]
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 _TRIES = 4  # of a block whose actors die
+_SHARE, _MOST = 24, 64  # blocks for each actor, if they would not hold more jobs than `_MOST`
 _STORE = 128 << 20  # bytes of a local cluster's object store: jobs and rows are small
 
 
@@ -59,18 +61,26 @@ def work_off(
         return
     with _connected(ray, address, workers), _quiet(ray):
         count = max(1, min(workers or int(ray.cluster_resources().get("CPU", 1)), len(jobs)))
-        each = max(1, min(64, len(jobs) // (64 * count)))  # what a lost machine costs, and how often it tells
+        # Handing over a block takes 15 ms of processor, so it should hold more than one photograph. What a
+        # lost machine costs, and how long one actor works alone at the end, grows with it.
+        each = max(1, min(_MOST, len(jobs) // (_SHARE * count)))
         rows = [{"number": i, "job": pickle.dumps(job)} for i, job in enumerate(jobs)]
-        results = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // each)).map(
-            _Actor,
-            fn_constructor_args=(function, more, lost, seconds),
-            compute=ray.data.ActorPoolStrategy(
-                min_size=1, max_size=count, initial_size=count, max_tasks_in_flight_per_actor=2
-            ),
-            num_cpus=1,
-            num_gpus=gpus or None,
-            ray_remote_args_fn=_limits,
-        )
+        blocks = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // each))
+        with warnings.catch_warnings():
+            # Nothing else bounds how often a block is tried again; gone in Ray 2.64 (pyproject.toml).
+            warnings.filterwarnings("ignore", message=".*ray_remote_args_fn.*")
+            results = blocks.map_batches(
+                _Actor,
+                batch_size=None,  # a block
+                batch_format="pyarrow",
+                fn_constructor_args=(function, more, lost, seconds),
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=1, max_size=count, initial_size=count, max_tasks_in_flight_per_actor=2
+                ),
+                num_cpus=1,
+                num_gpus=gpus or None,
+                ray_remote_args_fn=_limits,
+            )
         waiting = dict(enumerate(jobs))
         for row in results.iter_rows():
             result = pickle.loads(row["result"])
@@ -105,15 +115,31 @@ class _Actor:
         self.entered = pool.open_pool(1, 1)
         self.pool = self.entered.__enter__()
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        job = pickle.loads(row["job"])
+    def __call__(self, block: Any) -> Any:
+        """Work off a block; its process has the next job while a result is being packed."""
+        import pyarrow
+
+        jobs = [(n, pickle.loads(job)) for n, job in zip(*block.to_pydict().values(), strict=True)]
+        numbers: list[int] = []
+        results: list[bytes] = []
         try:
-            ((_, result),) = pool.work_off(
-                self.function, [job], *self.more, lost=self.lost, seconds=self.seconds, pool=self.pool
+            done = pool.work_off(
+                _call, jobs, self.function, self.more, lost=self._lost, seconds=self.seconds, pool=self.pool
             )
+            for (number, _), result in done:
+                numbers.append(number)
+                results.append(pickle.dumps(result))
         except Exception as error:
-            result = _Failed(error)
-        return {"number": row["number"], "result": pickle.dumps(result)}
+            numbers.append(jobs[0][0])
+            results.append(pickle.dumps(_Failed(error)))
+        return pyarrow.table({"number": numbers, "result": results})
+
+    def _lost(self, job: tuple[int, Any], reason: str, note: str) -> Any:
+        return self.lost(job[1], reason, note)
+
+
+def _call(job: tuple[int, Any], function: Callable[..., Any], more: Sequence[Any]) -> Any:
+    return function(job[1], *more)
 
 
 def _ray() -> Any:
