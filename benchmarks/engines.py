@@ -2,9 +2,10 @@
 
 `prepare` and `detect`, in a new process each, the same number of workers. What an engine costs is counted in
 seconds of the clock and in seconds of processor of all its processes (Ray's daemons, actors and the workers
-inside them), which other work on the machine changes less. The start (processes, imports, models, the first
-files) is told apart: a rate is that of the files behind the first ones. Ratios are of medians over rounds in
-which the engines take turns.
+inside them), which other work on the machine changes less. A run over two files a worker is the start
+(processes, imports, models); what a run over all files takes beyond it is the rate. Ratios are of medians
+over rounds in which the engines take turns. `--scaling` compares one worker with two instead (`--only prepare`
+of `all.py` does as well); its ratio by the clock says something on an idle machine only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import detect
 
 MARK = "UNSEEN_BENCHMARK"  # every process of a run inherits it
+Rows = list[dict[str, Any]]
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,7 +41,6 @@ class Processes:
         self.mark = f"{MARK}={mark}".encode()
         self.ours: dict[int, bool] = {}
         self.spent: dict[int, float] = {}
-        self.seen: list[tuple[float, float]] = []
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -51,17 +52,11 @@ class Processes:
         self.over.set()
         self.thread.join()
 
-    def at(self, moment: float) -> float:
-        """Seconds of processor that were spent until a moment."""
-        times, spent = zip(*self.seen, strict=True)
-        return float(np.interp(moment, times, spent))
-
     def _watch(self) -> None:
         while not self.over.wait(0.05):
             for entry in os.scandir("/proc"):
                 if entry.name.isdigit():
                     self._look(int(entry.name))
-            self.seen.append((time.time(), sum(self.spent.values())))
 
     def _look(self, number: int) -> None:
         try:
@@ -96,101 +91,81 @@ def clips(folder: Path, count: int, seconds: int) -> None:
         (folder / f"{i:04d}.mp4").write_bytes((folder / "0000.mp4").read_bytes())
 
 
-def in_child(verb: str, engine: str, files: str, out: str, workers: int) -> None:
-    """Run a verb and print when each file was done."""
-    times: list[float] = []
-
-    def report(done: int, total: int) -> None:
-        times.append(time.time())
-
+def in_child(verb: str, engine: str, files: str, out: str, workers: int, count: int) -> None:
+    """Run a verb over the first files of a folder."""
+    names = sorted(Path(files).iterdir())[:count]
     if verb == "prepare":
         from unseen.prepare.inputs import list_inputs
         from unseen.prepare.pool import work_off as here
         from unseen.prepare.run import prepare
-        from unseen.scale.ray import work_off as there
 
-        work = there if engine == "ray" else here
-        prepare(list_inputs([files]), out, workers=workers, engine=work, report=report)
+        work = here
+        if engine == "ray":
+            from unseen.scale.ray import work_off as work
+        prepare(list_inputs(names), out, workers=workers, engine=work)
     else:
         from unseen.detect.batch import Settings, inspect_folder
         from unseen.detect.cluster import on_cluster
 
-        work_there = on_cluster(actors=workers) if engine == "ray" else None
-        settings = Settings(jobs=workers)
-        inspect_folder([files], Path(out) / "verdicts.parquet", settings, work=work_there, report=report)
-    print(json.dumps(times[1:]))  # the first report comes before the first file
+        there = on_cluster(actors=workers) if engine == "ray" else None
+        inspect_folder(names, Path(out) / "verdicts.parquet", Settings(jobs=workers), work=there)
+
+
+def spend(verb: str, engine: str, files: Path, workers: int, count: int) -> tuple[float, float]:
+    """Run a verb in a new process; return seconds of the clock and of processor."""
+    with tempfile.TemporaryDirectory() as out:
+        start, mark = time.perf_counter(), str(time.monotonic_ns())
+        words = ["--child", verb, engine, str(files), out, str(workers), str(count)]
+        with Processes(mark) as processes:
+            # A session of its own: Linux shares the processor among sessions, and Ray has its own too.
+            subprocess.run(
+                [sys.executable, __file__, *words],
+                env={**os.environ, MARK: mark},
+                stdout=subprocess.DEVNULL,
+                check=True,
+                start_new_session=True,
+            )
+            clock = time.perf_counter() - start
+    return clock, sum(processes.spent.values())
 
 
 def measure(verb: str, engine: str, files: Path, workers: int) -> dict[str, float]:
-    """Run a verb over a folder; return its start, and seconds of clock and processor a file behind it."""
-    with tempfile.TemporaryDirectory() as out:
-        began, mark = time.time(), str(time.monotonic_ns())
-        words = ["--child", verb, engine, str(files), out, str(workers)]
-        with Processes(mark) as processes:
-            run = subprocess.run(
-                [sys.executable, __file__, *words],
-                env={**os.environ, MARK: mark},
-                stdout=subprocess.PIPE,
-                check=True,
-                text=True,
-            )
-            ended = time.time()
-            time.sleep(0.2)
-    times = json.loads(run.stdout.splitlines()[-1])
-    first = max(2 * workers, len(times) // 10)  # so that every worker has its model
-    files_then = len(times) - first
-    warm, last = times[first - 1], times[-1]
+    """Measure a start and a whole run, and the rate between them."""
+    some, count = 4, sum(1 for _ in files.iterdir())
+    first, whole = (spend(verb, engine, files, workers, n) for n in (some, count))
     return {
-        "files": len(times),
-        "clock": (last - warm) / files_then,
-        "processor": (processes.at(last) - processes.at(warm)) / files_then,
-        "start_clock": warm - began - first * (last - warm) / files_then,
-        "start_processor": processes.at(warm)
-        - first * (processes.at(last) - processes.at(warm)) / files_then,
-        "all_clock": ended - began,
-        "all_processor": processes.seen[-1][1],
+        "files a second of the clock": (count - some) / (whole[0] - first[0]),
+        "files a second of processor": (count - some) / (whole[1] - first[1]),
+        "all of it, clock": whole[0],
+        "all of it, processor": whole[1],
+        "start, clock": first[0],
+        "start, processor": first[1],
     }
 
 
-def compare(verb: str, files: Path, workers: int, rounds: int) -> list[dict[str, Any]]:
-    """Measure both engines in turn."""
-    found: dict[str, list[dict[str, float]]] = {"local": [], "ray": []}
+def compare(verb: str, files: Path, ways: Sequence[tuple[str, int]], rounds: int) -> Rows:
+    """Measure ways (engine and workers) in turn; ratios are to the first of them."""
+    found: dict[tuple[str, int], list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
-        for engine, runs in found.items():
-            runs.append(measure(verb, engine, files, workers))
-    kind = f"{verb}, {int(found['local'][0]['files'])} {files.name}, {workers} workers"
-    rows: list[dict[str, Any]] = []
-    say: list[tuple[str, str, Callable[[float], float], str]] = [
-        ("files a second of processor", "processor", lambda v: 1 / v, "files/s"),
-        ("files a second of the clock", "clock", lambda v: 1 / v, "files/s"),
-        ("start, of processor", "start_processor", float, "s"),
-        ("start, of the clock", "start_clock", float, "s"),
-        ("all of it, of processor", "all_processor", float, "s"),
-        ("all of it, of the clock", "all_clock", float, "s"),
-    ]
-    for what, key, turn, unit in say:
-        base = turn(statistics.median(run[key] for run in found["local"]))
-        for engine, runs in found.items():
-            value = turn(statistics.median(run[key] for run in runs))
-            rows.append(
-                {"what": f"{kind}: {what}, {engine}", "value": value, "unit": unit, "ratio": value / base}
-            )
+        for way, runs in found.items():
+            runs.append(measure(verb, way[0], files, way[1]))
+    rows: Rows = []
+    for what in found[ways[0]][0]:
+        base = statistics.median(run[what] for run in found[ways[0]])
+        for (engine, workers), runs in found.items():
+            value = statistics.median(run[what] for run in runs)
+            count = sum(1 for _ in files.iterdir())
+            said = f"{verb}, {count} {files.name}, {what}: {engine}, {workers} workers"
+            unit = "files/s" if what.startswith("files") else "s"
+            rows.append({"what": said, "value": value, "unit": unit, "ratio": value / base})
     return rows
 
 
-def measure_all(
-    count: int, videos: int, workers: int, rounds: int, seconds: int = 10
-) -> list[dict[str, Any]]:
-    """Both verbs over photographs, and `prepare` over clips."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        photographs(folder / "photographs", count)
-        rows = compare("prepare", folder / "photographs", workers, rounds)
-        rows += compare("detect", folder / "photographs", workers, rounds)
-        if videos:
-            clips(folder / "clips", videos, seconds)
-            rows += compare("prepare", folder / "clips", workers, rounds)
-    return rows
+def both_kinds(folder: Path, count: int, videos: int, seconds: int) -> list[Path]:
+    """Make photographs and clips."""
+    photographs(folder / "photographs", count)
+    clips(folder / "clips", videos, seconds)
+    return [folder / "photographs", folder / "clips"]
 
 
 def main() -> None:
@@ -201,14 +176,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10, help="of a clip")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--scaling", action="store_true", help="one worker beside two")
+    parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
     known = parser.parse_args()
     if known.child:
-        verb, engine, files, out, workers = known.child
-        in_child(verb, engine, files, out, int(workers))
+        verb, engine, files, out, workers, count = known.child
+        in_child(verb, engine, files, out, int(workers), int(count))
         return
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    rows = measure_all(known.files, known.clips, known.workers, known.rounds, known.seconds)
+    with tempfile.TemporaryDirectory() as name:
+        pictures, videos = both_kinds(Path(name), known.files, known.clips, known.seconds)
+        if known.scaling:
+            ways = [("local", 1), ("local", 2)]
+            works = [("prepare", pictures), ("prepare", videos)]
+        else:
+            ways = [(engine, known.workers) for engine in ("local", "ray")]
+            works = [("prepare", pictures), ("detect", pictures), ("prepare", videos)]
+        rows = [row for verb, files in works for row in compare(verb, files, ways, known.rounds)]
     for row in rows:
         print(f"| {row['what']} | {row['value']:,.3g} {row['unit']} | {row['ratio']:.2f} |")
     print(json.dumps(rows))

@@ -138,6 +138,33 @@ def test_listing_is_lazy_sorted_and_follows_no_loops(tmp_path: Path) -> None:
     assert [p.name for p in list_media([str(folder / "*.jpg"), "gone.bin"])] == ["b.jpg", "gone.bin"]
 
 
+def test_lists_and_addresses_become_files_too(stand_in: None, tmp_path: Path) -> None:
+    import fsspec
+
+    folder = files(tmp_path / "in", "a.jpg", "deep/b.mp4")
+    (folder / "list.csv").write_text("path,label\ndeep/b.mp4,0\n")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/bucket/batch", recursive=True)
+    assert [p.name for p in list_media([folder / "list.csv", folder / "a.jpg"])] == ["b.mp4", "a.jpg"]
+    far = "memory://bucket/batch"
+    out = tmp_path / "out.parquet"
+    inspect_folder([far, Path(f"{far}/a.jpg")], out, Settings())  # one of them twice
+    assert pl.read_parquet(out)["file"].to_list() == [f"{far}/a.jpg", f"{far}/deep/b.mp4"]
+    memory.pipe("/bucket/batch/a.jpg", b"another")
+    assert inspect_folder([f"{far}/*.jpg", far], out, Settings(), resume=True).fresh == 1
+    for given in (tmp_path / "in" / "*.png", "memory://bucket/none", files(tmp_path / "empty")):
+        with pytest.raises(InputError, match=r"no pictures or videos|no file matches") as error:
+            list(list_media([folder, given]))
+        assert error.value.reason == "missing"
+
+
+def test_one_listing_serves_words_and_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = files(tmp_path / "in", "b.jpg", "a/z.png", ".hidden/x.jpg")
+    assert main(["detect", str(folder), "--json"]) == 1
+    told = [Path(one["file"]) for one in json.loads(capsys.readouterr().out)]
+    assert told == list(list_media([folder])) == [folder / "a/z.png", folder / "b.jpg"]
+
+
 def test_a_summary_counts_reasons() -> None:
     found = Summary()
     for row in ({"verdict": "real", "reason": "below_threshold"}, {"verdict": "error", "reason": "timeout"}):

@@ -269,3 +269,18 @@ def test_command_and_names_survive_spaces_and_quotes(inspector: Inspector, tmp_p
     verdict = inspector.inspect(path)
     assert shlex.split(verdict.command)[2] == str(path)
     assert verdict.file == str(path)
+
+
+def test_a_file_in_object_storage(inspector: Inspector, portrait_file: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/inspected/face.jpg", portrait_file.read_bytes())
+    memory.pipe("/inspected/text.jpg", b"no picture")
+    far, near = (inspector.inspect(p) for p in ("memory://inspected/face.jpg", portrait_file))
+    assert (far.verdict, far.score, far.sha256) == (near.verdict, near.score, near.sha256)
+    assert far.file == "memory://inspected/face.jpg" and far.media["bytes"] == near.media["bytes"]
+    bad = inspector.inspect("memory://inspected/text.jpg")
+    gone = inspector.inspect("memory://inspected/gone.jpg")
+    assert (bad.verdict, gone.verdict, gone.reason) == ("error", "error", "missing")
+    assert not any("/tmp" in one.message for one in (bad, gone))

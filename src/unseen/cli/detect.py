@@ -29,7 +29,12 @@ _COLOURS = {"fake": "bold red", "real": "bold green", "inconclusive": "bold yell
 def add(verbs: Any) -> None:
     """Declare the verb."""
     verb = add_verb(verbs, "detect", run, "Give a verdict with evidence on pictures and videos.", _CODES)
-    verb.add_argument("files", nargs="+", metavar="FILE", help="a picture, a video, a folder or a glob")
+    verb.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a picture, a video, a folder, a glob, an address or a .csv list",
+    )
     verb.add_argument(
         "--run", default="default", dest="model", help="a run folder (default: the embedded model)"
     )
@@ -135,19 +140,16 @@ def _check_report(path: Path) -> None:
 
 
 def _media_files(given: str) -> list[tuple[Path, str]]:
-    """Folders and globs become their files; anything else is a file, so that a bad name gets its verdict.
+    """Return the files that a word stands for.
 
     A folder or glob without a file is an error of its own, told beside its name, and stops no other.
     """
-    path = Path(given)
-    if path.is_dir() or (not path.exists() and any(mark in given for mark in "*?[")):
-        from unseen.prepare.inputs import list_inputs
+    from unseen.detect.batch import list_media
 
-        try:
-            return [(item.path, "") for item in list_inputs([given])]
-        except InputError as error:
-            return [(path, str(error))]
-    return [(path, "")]
+    try:
+        return [(file, "") for file in list_media([given])]
+    except InputError as error:
+        return [(Path(given), str(error))]
 
 
 def _say(verdicts: list[Verdict], report: Path | None) -> None:

@@ -18,9 +18,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from unseen.data.places import address, exists, name_of, state_of
 from unseen.detect.engine import DEFAULT_RUN, Kind
 from unseen.detect.table import COLUMNS, check_suffix, row_of, write_table
-from unseen.prepare.inputs import MEDIA_SUFFIXES
+from unseen.prepare.inputs import MEDIA_SUFFIXES, far_files, read_list
 from unseen.prepare.pool import open_pool, settle
 from unseen.run_files import LIST, digest
 from unseen.types import InputError
@@ -107,7 +108,7 @@ def inspect_folder(
     """Inspect every picture and video, a row each.
 
     Args:
-        given: Files, folders (walked for media by their suffix, in order of name) and globs.
+        given: What `list_media` takes.
         out: `.parquet`, `.csv` or `.jsonl`.
         settings: The model and the processes.
         resume: Go on with what an earlier call left; files whose size or time changed are done again.
@@ -130,8 +131,6 @@ def inspect_folder(
             f"{journal}: missing, so nothing can be resumed; give another --out", reason="missing"
         )
     total = sum(1 for _ in list_media(given))
-    if not total:
-        raise InputError(f"{', '.join(map(str, given))}: no pictures or videos", reason="missing")
     done = _read_journal(journal, settings.rule())
     check_model(settings)
     fresh = 0
@@ -159,7 +158,7 @@ def _missing(given: Sequence[str | Path], done: dict[int, int]) -> Iterator[tupl
         key, stamp = _key(path), _stamp(path)
         if done.get(key, 0) % STAMPS != stamp:
             done[key] = stamp  # at place 0 lies the rule, never a row: named twice, it is still one file
-            yield str(path), stamp
+            yield name_of(path), stamp
 
 
 def check_model(settings: Settings) -> None:
@@ -173,19 +172,39 @@ def list_media(given: Iterable[str | Path]) -> Iterator[Path]:
     """Yield files one by one, folders in order of name; a file that is named is taken whatever its name.
 
     Links to folders are not followed, hidden files and folders are passed over.
+
+    Args:
+        given: Files, folders (walked for media by their suffix), globs, addresses of object storage (of a
+            file, a folder or a glob; `Path(url)` stands for each file) and `.csv` lists with a column `path`.
+
+    Raises:
+        InputError: A folder, a glob or an address has no media (`missing`), or a list cannot be read.
     """
     import glob
 
     for item in given:
         path, text = Path(item), str(item)
-        if path.is_dir():
-            yield from _walk(path)
+        url = None if path.exists() else address(text)
+        if path.suffix.lower() == ".csv" and exists(text):
+            yield from (row.path for row in read_list(path))
+        elif url is not None:
+            yield from far_files(url)
+        elif path.is_dir():
+            yield from _some(_walk(path), f"{text}: no pictures or videos in this folder or below")
         elif not path.exists() and any(mark in text for mark in "*?["):
-            for match in sorted(glob.glob(text, recursive=True)):  # noqa: PTH207 - absolute patterns
-                if Path(match).is_file():
-                    yield Path(match)
+            matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - absolute patterns
+            files = (Path(match) for match in matches if Path(match).is_file())
+            yield from _some(files, f"{text}: no file matches this pattern")
         else:
             yield path
+
+
+def _some(files: Iterator[Path], none: str) -> Iterator[Path]:
+    first = next(files, None)
+    if first is None:
+        raise InputError(none, reason="missing")
+    yield first
+    yield from files
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -200,17 +219,16 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _key(path: Path) -> int:
     """A number that stands for a path: among a million files two agree with a probability of 3 in 10^8."""
-    name = os.fsencode(path.absolute())
+    name = os.fsencode(address(path) or path.absolute())
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
 
 
 def _stamp(path: Path) -> int:
     """A number that is another one when the file changes; never 0."""
-    try:
-        facts = path.stat()
-    except OSError:
+    size, changed = state_of(path)
+    if size == changed == -1:
         return 1
-    told = hashlib.blake2b(f"{facts.st_size} {facts.st_mtime_ns}".encode(), digest_size=8).digest()
+    told = hashlib.blake2b(f"{size} {changed}".encode(), digest_size=8).digest()
     return int.from_bytes(told, "big") % (STAMPS - 2) + 2
 
 

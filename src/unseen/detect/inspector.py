@@ -13,11 +13,13 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unseen.data.places import address, local_copy, name_of
 from unseen.detect.engine import Engine, Kind, load_engine
 from unseen.detect.findings import combine, counts_of, people_of, probability_of, warnings_of
 from unseen.detect.pictures import choose, picture_all
@@ -101,7 +103,7 @@ class Inspector:
         return self._start_loading().result()
 
     def inspect(self, path: str | Path) -> Verdict:
-        """Examine one file.
+        """Examine one file, or one at an address of object storage, which is fetched for as long as it takes.
 
         A file that cannot be examined gives the verdict `error` or `not_applicable` with a reason, never an
         exception.
@@ -111,9 +113,9 @@ class Inspector:
         """
         begun = time.perf_counter()
         verdict = self._judge(Path(path))
-        verdict.file = str(path)
+        verdict.file = address(path) or str(path)
         verdict.model = verdict.model or self._name()
-        verdict.command = self._command(str(path))
+        verdict.command = self._command(verdict.file)
         verdict.settings = {
             "frames": self.frames,
             "finder": self.finder.name,
@@ -130,18 +132,23 @@ class Inspector:
     def _judge(self, path: Path) -> Verdict:
         media: Media | None = None
         loading: Future[Engine] | None = None
-        try:
-            media = open_media(path, self.limits, threads=self.threads)
-            loading = self._start_loading()
-            return self._examine(media, loading)
-        except Exception as error:
-            if loading is not None and loading.done() and error is loading.exception():
-                raise  # the run is broken, not the file
-            verdict = refuse(path, error)
-            if media is not None:
-                verdict.sha256, verdict.media = media.sha256, facts_of(media, traces=self.traces)
-                verdict.warnings = list(media.warnings)
-            return verdict
+        here = path
+        with ExitStack() as held:
+            try:
+                if not path.exists():
+                    here = held.enter_context(local_copy(path))
+                media = open_media(here, self.limits, threads=self.threads)
+                loading = self._start_loading()
+                return self._examine(media, loading)
+            except Exception as error:
+                if loading is not None and loading.done() and error is loading.exception():
+                    raise  # the run is broken, not the file
+                verdict = refuse(here, error)
+                verdict.message = verdict.message.replace(str(here), name_of(path))
+                if media is not None:
+                    verdict.sha256, verdict.media = media.sha256, facts_of(media, traces=self.traces)
+                    verdict.warnings = list(media.warnings)
+                return verdict
 
     def _examine(self, media: Media, loading: Future[Engine]) -> Verdict:
         looks: list[Look] = []

@@ -14,7 +14,7 @@ from unseen.data.layouts import Listing, ListRow
 from unseen.data.places import address, exists, listed, name_of, read_place
 from unseen.types import InputError, Label
 
-__all__ = ["MEDIA_SUFFIXES", "InputFile", "from_listing", "list_inputs"]
+__all__ = ["MEDIA_SUFFIXES", "InputFile", "far_files", "from_listing", "list_inputs", "read_list"]
 
 # Only for walking folders: a file that is named is opened whatever its name, and its content decides.
 _PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
@@ -170,7 +170,7 @@ def _expand(given: str, dataset: str | None) -> Iterator[InputFile]:
         for file in files:
             yield InputFile(file, dataset or root.name, _name(file, root))
     elif path.suffix.lower() == ".csv" and exists(given):
-        yield from _read_list(path, dataset)
+        yield from read_list(path, dataset)
     elif path.exists():
         yield InputFile(path.resolve(), dataset or path.resolve().parent.name, path.stem)
     elif any(mark in given for mark in "*?["):
@@ -188,14 +188,25 @@ def _expand(given: str, dataset: str | None) -> Iterator[InputFile]:
         )
 
 
-def _far(url: str, dataset: str | None) -> Iterator[InputFile]:
-    """Files in object storage. `Path(url)` stands for each: `unseen.data.places.address` brings it back."""
+def far_files(url: str) -> list[Path]:
+    """List an address of object storage: a file, a folder or a pattern.
+
+    `Path(url)` stands for each file: `unseen.data.places.address` brings the address back.
+
+    Raises:
+        InputError: There is no media (`missing`).
+    """
     files = [Path(one) for one in listed(url)]
     # A file that is named is opened whatever its name; of a folder, media.
     if [name_of(file) for file in files] != [url]:
         files = [file for file in files if file.suffix.lower() in MEDIA_SUFFIXES]
     if not files:
         raise InputError(f"{url}: no pictures or videos there", reason="missing")
+    return files
+
+
+def _far(url: str, dataset: str | None) -> Iterator[InputFile]:
+    files = far_files(url)
     root = files[0].parent
     while not all(file.is_relative_to(root) for file in files):
         root = root.parent
@@ -209,7 +220,12 @@ def _found(root: Path, text: str) -> Path:
     return root / text if address(root) else (root / text).resolve()
 
 
-def _read_list(path: Path, dataset: str | None) -> Iterator[InputFile]:
+def read_list(path: Path, dataset: str | None = None) -> Iterator[InputFile]:
+    """Read a `.csv` of files; see `list_inputs` for its columns.
+
+    Raises:
+        InputError: A column or a value is wrong; says in which row.
+    """
     root = path.parent if address(path) else path.resolve().parent
     try:
         text = read_place(name_of(path)).decode("utf-8-sig")
