@@ -1,15 +1,16 @@
 """Everything that costs time, in one run: `python benchmarks/all.py --out bench.json --markdown bench.md`.
 
-Sections: loader, transforms, augment, storage, prepare, steps, inference, evaluation, start, server, growth.
-Ratios are of numbers taken in turn in this run; absolute ones belong to this machine and to what else it did.
-`--only steps,inference` runs some; `--small` takes tiny networks, to see that all of it works; `--roofline`
-adds the GPU's bound (`steps.py`). Without a GPU its column says so.
+Sections: loader, transforms, augment, storage, prepare, engines, steps, inference, evaluation, start, server,
+growth. Ratios are of numbers taken in turn in this run; absolute ones belong to this machine and to what else
+it did. `--only steps,inference` runs some; `--small` takes tiny networks, to see that all of it works;
+`--roofline` adds the GPU's bound (`steps.py`). Without a GPU its column says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import socket
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import augment
 import caddm
+import engines
 import loader
 import pack
 import steps
@@ -67,8 +70,9 @@ def crops(folder: Path, count: int) -> list[FaceRecord]:
 
 
 def of_loader(small: bool) -> Rows:
-    """Crops a second of one core, and of more workers in wall-clock time."""
+    """Crops a second of one core, of workers, and of the cores beside one GPU."""
     from unseen.data.transforms import AlignFace, Flip
+    from unseen.methods.sbi import SelfBlend
     from unseen.train.loaders import BatchStream, FaceBatches, make_loader
 
     rows: Rows = []
@@ -76,22 +80,60 @@ def of_loader(small: bool) -> Rows:
         records = crops(Path(name), 32 if small else 400)
         faces = FaceDataset(records, [AlignFace(256), Flip()])
         one = loader.rate(lambda i: faces[Draw(i % len(records), 0, i)], len(records), 2)
-        rows.append(row("decode, AlignFace(256), Flip: one core", one, "crops/s"))
-        first = 0.0
+        rows.append(row("decode, AlignFace(256), Flip: one core", one, "crops/s", 1.0))
+        first, busy = 0.0, 0.0
         for workers in (1, 2) if (os.cpu_count() or 1) < 8 else (1, 2, 4, 8, 16):
             batches = iter(
                 make_loader(FaceBatches(faces), BatchStream(Shuffled(16), records, seed=0), workers=workers)
             )
-            for _ in range(2 * workers):
+            for _ in range(4 * workers):
                 next(batches)
-            start, count = time.perf_counter(), 4 if small else 40
+            start, before, count = time.perf_counter(), processor(), 4 if small else 60 * workers
             for _ in range(count):
                 next(batches)
             rate = 16 * count / (time.perf_counter() - start)
+            busy = 16 * count / (processor() - before)
             first = first or rate
             rows.append(row(f"the same, {workers} workers, wall clock", rate, "crops/s", rate / first))
+            rows.append(
+                row(f"the same, {workers} workers, a second of processor", busy, "crops/s", busy / one)
+            )
             del batches
+        reals = [replace(record, label=Label.REAL) for record in records]
+        pairs = FaceDataset(reals, [AlignFace(256), Flip()], synthesise=SelfBlend())
+        blend = loader.rate(
+            lambda i: pairs[Draw(i % len(reals), 0, i, synthesise=True)], 8 if small else 48, 2
+        )
+        rows.append(row("with a self-blended fake of each, one core", 2 * blend, "faces/s", 2 * blend / one))
+    for what, rate in (("", busy), (", with self-blended fakes", 2 * blend)):
+        rows.append(row(f"16 cores, reckoned as 16 times one{what}", 16 * rate, "faces/s"))
+        rows += over_step(16 * rate, small)
     return rows
+
+
+def processor() -> float:
+    """Seconds of processor so far, of this process and its workers."""
+    spent = time.process_time()
+    for worker in multiprocessing.active_children():
+        facts = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        spent += (int(facts[11]) + int(facts[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
+
+
+def over_step(rate: float, small: bool) -> Rows:
+    """What 16 cores deliver over what one GPU learns of, EfficientNet-B4 at 256 pixels; target 1.2."""
+    what = "loader's rate over the step's, 16 cores, B4 at 256"
+    if not torch.cuda.is_available():
+        return [
+            row("a step that this feeds 1.2 times over takes at most", rate / 1.2, "faces/s"),
+            {"what": what, "note": NO_GPU},
+        ]
+    network, side, batch = ("test_resnet", 64, 8) if small else ("tf_efficientnet_b4", 256, 64)
+    device = torch.device("cuda")
+    model = steps.detectors(network, side)["bare"]
+    step = steps.stepper(model, steps.faces(batch, side, device), device, half=True, fused=True)
+    learned = batch / steps.medians({"bare": step}, 10, device)["bare"]
+    return [row(what, rate / learned, "times", rate / learned)]
 
 
 def of_transforms(small: bool) -> Rows:
@@ -132,38 +174,23 @@ def of_storage(small: bool) -> Rows:
 
 def of_prepare(small: bool) -> Rows:
     """Files a second of `unseen prepare` with one and two workers, and what a million clips cost."""
+    with tempfile.TemporaryDirectory() as name:
+        counts = (8, 5, 1) if small else (240, 16, 10)
+        rows: Rows = []
+        for files in engines.both_kinds(Path(name), *counts):
+            rows += engines.compare("prepare", files, [("local", 1), ("local", 2)], 1)
+    (one,) = [r["value"] for r in rows if "clips, files a second of processor: local, 1 " in r["what"]]
+    return [*rows, row("a million such clips", 1e6 / one / 3600, "core-hours")]
+
+
+def of_engines(small: bool) -> Rows:
+    """The local engine beside Ray's."""
     rows: Rows = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for kind in ("photographs", "clips"):
-            (folder / kind).mkdir()
-        for i in range(6 if small else 120):
-            (folder / "photographs" / f"{i}.jpg").write_bytes(detect.PORTRAIT.read_bytes())
-        detect.make_clip(folder / "clips" / "0.mp4", seconds=1 if small else 10)
-        for i in range(1, 6 if small else 16):
-            (folder / "clips" / f"{i}.mp4").write_bytes((folder / "clips" / "0.mp4").read_bytes())
-        for kind in ("photographs", "clips of 10 s, 1280x720, 32 frames"):
-            rates = {n: prepare_rate(folder / kind.split()[0], n) for n in (1, 2)}
-            rows += [
-                row(f"{kind}, {n} workers", rate, "files/s", rate / rates[1]) for n, rate in rates.items()
-            ]
-        hours = 1e6 / rates[1] / 3600
-    return [*rows, row("a million such clips", hours, "core-hours")]
-
-
-def prepare_rate(files: Path, workers: int) -> float:
-    """Files a second, from the first files on, so that the start of processes is not counted."""
-    from unseen.prepare.inputs import list_inputs
-    from unseen.prepare.run import prepare
-
-    marks: list[float] = []
-    prepare(
-        list_inputs([files]),
-        files.with_name(f"{files.name}{workers}"),
-        workers=workers,
-        report=lambda done, total: marks.append(time.perf_counter()),
-    )
-    return (len(marks) - 1 - 2 * workers) / (marks[-1] - marks[2 * workers])
+        pictures, videos = engines.both_kinds(Path(name), *((8, 5, 1) if small else (600, 32, 10)))
+        for verb, files in (("prepare", pictures), ("detect", pictures), ("prepare", videos)):
+            rows += engines.compare(verb, files, [("local", 2), ("ray", 2)], 1)
+    return rows
 
 
 def of_steps(small: bool) -> Rows:
@@ -288,7 +315,7 @@ def of_start(small: bool) -> Rows:
         rows.append(row(what, best, "s"))
     best = min(apart("detect", "measure", str(detect.PORTRAIT)) for _ in range(1 if small else 3))
     rows.append(row("unseen detect, a photograph", best[0], "s"))
-    rows.append(row("unseen detect, a photograph: peak memory", 1000 * best[1], "MB"))
+    rows.append(row("unseen detect, a photograph: peak memory", 1000 * best[2], "MB"))
     return rows
 
 
@@ -296,7 +323,7 @@ def of_growth(small: bool) -> Rows:
     """How `detect` grows with length, frames and faces, and a training step with its batch."""
     rows: Rows = []
     with tempfile.TemporaryDirectory() as name:
-        first: tuple[float, float] | None = None
+        first: tuple[float, float, float] | None = None
         for seconds in (1, 2) if small else (5, 10, 20, 40):
             clip = Path(name) / f"{seconds}.mp4"
             detect.make_clip(clip, seconds=seconds)
@@ -304,7 +331,7 @@ def of_growth(small: bool) -> Rows:
             first = first or found
             rows.append(row(f"detect, clip of {seconds} s, 32 frames", found[0], "s", found[0] / first[0]))
             rows.append(
-                row(f"detect, clip of {seconds} s: peak memory", 1000 * found[1], "MB", found[1] / first[1])
+                row(f"detect, clip of {seconds} s: peak memory", 1000 * found[2], "MB", found[2] / first[2])
             )
         base = 0.0
         for frames in (2, 4) if small else (8, 16, 32, 64):
@@ -373,6 +400,7 @@ SECTIONS: dict[str, Callable[[bool], Rows]] = {
     "augment": of_augment,
     "storage": of_storage,
     "prepare": of_prepare,
+    "engines": of_engines,
     "steps": of_steps,
     "inference": of_inference,
     "evaluation": of_evaluation,

@@ -4,8 +4,8 @@
 seconds of the clock and in seconds of processor of all its processes (Ray's daemons, actors and the workers
 inside them), which other work on the machine changes less. A run over two files a worker is the start
 (processes, imports, models); what a run over all files takes beyond it is the rate. Ratios are of medians
-over rounds in which the engines take turns. `--scaling` compares one worker with two instead (`--only prepare`
-of `all.py` does as well); its ratio by the clock says something on an idle machine only.
+over rounds in which the engines take turns. `--scaling` compares one worker with two instead; its ratio by
+the clock says something on an idle machine only.
 """
 
 from __future__ import annotations
