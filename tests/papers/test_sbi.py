@@ -177,3 +177,17 @@ def test_what_cannot_be_blended_is_an_error_that_names_the_file(face: FaceSample
 def test_settings_out_of_range_are_errors(settings: dict[str, object]) -> None:
     with pytest.raises(InputError, match="SelfBlend"):
         SelfBlend(**settings)
+
+
+def test_what_lies_under_the_mask_is_moved_as_the_whole_would_be(face: FaceSample) -> None:
+    # `SelfBlend` moves no more than the mask shows and 32 columns. In those OpenCV may round otherwise.
+    draws = rng()
+    picture = np.ascontiguousarray(face.image[:200, :200])
+    height, width = picture.shape[:2]
+    ways = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+    for _ in range(300):
+        matrix = np.column_stack([np.diag(draws.uniform(0.95, 1.05, 2)), draws.uniform(-6, 6, 2)])
+        x1, y1 = int(draws.integers(20, width)), int(draws.integers(20, height))
+        whole = cv2.warpAffine(picture, matrix, (width, height), **ways)
+        part = cv2.warpAffine(picture, matrix, (min(x1 + 32, width), y1), **ways)
+        assert (part[:, :x1] == whole[:y1, :x1]).all()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from unseen.data.dataset import FaceDataset
 from unseen.data.manifest import Manifest
+from unseen.data.photometric import JpegCompress, Noise
 from unseen.data.samplers import Balanced, Shuffled
 from unseen.data.transforms import AlignFace
 from unseen.methods.sbi import SelfBlend
@@ -61,6 +63,20 @@ def test_batches_do_not_depend_on_the_number_of_workers(faces_file: Path, worker
     for one, other in zip(first(0), first(workers), strict=True):
         assert one is not None and other is not None
         assert torch.equal(one.image, other.image) and torch.equal(one.label, other.label)
+
+
+def test_what_is_left_to_the_device_travels_with_the_batch(faces_file: Path) -> None:
+    rows = Manifest.read(faces_file).records()
+
+    def first(workers: int, photometric: Literal["processor", "device"]) -> list[torch.Tensor]:
+        faces = FaceDataset(rows, [AlignFace(32), Noise(0.5), JpegCompress()], photometric=photometric)
+        loader = make_loader(FaceBatches(faces), BatchStream(Shuffled(4), rows, seed=1), workers=workers)
+        batches = [batch for batch in itertools.islice(loader, 3) if batch is not None]
+        assert all(bool(batch.changes) == (photometric == "device") for batch in batches)
+        return [batch.to("cpu").image for batch in batches]
+
+    for far, near in zip(first(2, "device"), first(0, "processor"), strict=True):
+        assert torch.equal(far, near)
 
 
 def test_starting_workers_takes_nothing_from_the_random_numbers_of_training(faces_file: Path) -> None:

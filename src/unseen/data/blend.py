@@ -5,6 +5,7 @@ Pure functions of arrays; whatever is random comes from the generator they are g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -136,7 +137,7 @@ def shift_colors(
     p: float = 0.3,
     brightness: float = 0.1,
     contrast: float = 0.1,
-    monochrome: bool = False,
+    monochrome: bool | Callable[[_Image], bool] = False,
 ) -> _Image:
     """Change channels, brightness and contrast at random, by one table per channel.
 
@@ -147,14 +148,15 @@ def shift_colors(
         p: Probability that a channel is shifted.
         brightness: Largest shift of all channels, as a share of 255.
         contrast: Largest relative change of contrast.
-        monochrome: Shift all channels alike, so that a grey picture stays grey.
+        monochrome: Shift all channels alike, so that a grey picture stays grey; or what says so of the
+            picture, such as `is_monochrome`, which is asked only if a channel is shifted.
 
     Shape:
         image: (H, W, 3) uint8 RGB. Returns the same.
     """
     happens, draws = rng.random(3) < p, rng.uniform(-1, 1, 5)
     shift = np.where(happens, channels * draws[:3], 0.0)
-    if monochrome:
+    if happens.any() and (monochrome(image) if callable(monochrome) else monochrome):
         shift[:] = shift[0]
     levels = np.arange(256)[:, None] + np.round(shift)
     # Contrast turns about black, as in the published code: about the mean it would depend on the picture.

@@ -134,18 +134,31 @@ class SelfBlend:
         altered = self._alter(image, rng)
         target, source = (image, altered) if rng.random() < 0.5 else (altered, image)
         origin = np.array([columns.start, rows.start], np.float64)
-        part = np.ascontiguousarray(source[rows, columns])
-        part, mask = self._displace(part, landmarks - origin, rng)
-        weight = mask * np.float32(self.ratios[int(rng.integers(len(self.ratios)))])
-        under = np.ascontiguousarray(target[rows, columns])
-        blended = alpha_blend(part, under, weight)
-
+        part = source[rows, columns]
+        matrix, mask = self._displace(part.shape[:2], landmarks - origin, rng)
+        ratio = np.float32(self.ratios[int(rng.integers(len(self.ratios)))])
         region = mask_box(mask)
-        inside = (mask > 0.5).astype(np.uint8)
-        if not len(region) or np.mean(cv2.mean(cv2.absdiff(blended, under), inside)[:3]) < self.least:
+        if not len(region):
             return None
+        # Only what shows under the mask is moved and blended, in the very bits of the whole: the upper left
+        # corner stays, and the last columns, which OpenCV rounds otherwise, lie beyond the mask.
+        x0, y0, x1, y1 = mask_box(mask, threshold=0)[0].astype(int).tolist()
+        # Repeating the border keeps the outside of the picture from being blended in as black.
+        moved = cv2.warpAffine(
+            part,
+            matrix,
+            (min(x1 + 32, part.shape[1]), y1),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        place = (slice(y0, y1), slice(x0, x1))
         fake = target.copy()
-        fake[rows, columns] = blended
+        under, over = target[rows, columns][place], fake[rows, columns][place]
+        over[:] = alpha_blend(np.asarray(moved, np.uint8)[place], under, mask[place] * ratio)
+
+        inside = (mask[place] > 0.5).astype(np.uint8)
+        if np.mean(cv2.mean(cv2.absdiff(over, under), inside)[:3]) < self.least:
+            return None
         return target, fake, region + np.tile(origin, 2).astype(np.float32)
 
     def _window(
@@ -173,33 +186,29 @@ class SelfBlend:
             brightness=self.brightness,
             contrast=self.contrast,
             # A coloured face in a grey photograph would be told by colour alone.
-            monochrome=is_monochrome(image),
+            monochrome=is_monochrome,
         )
         if rng.random() < 0.5:
             return resample(result, 2 if rng.random() < 0.5 else 4)
         return sharpen(result, rng.uniform(0.2, 0.5), rng.uniform(0.5, 1.0))
 
     def _displace(
-        self, part: _Image, landmarks: NDArray[np.floating], rng: np.random.Generator
-    ) -> tuple[_Image, NDArray[np.float32]]:
-        """Shift and scale the source; return it with its mask, which moves along.
+        self, size: tuple[int, ...], landmarks: NDArray[np.floating], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return how the source is shifted and scaled, (2, 3), and its mask, which moves along.
 
         The mask is drawn at its displaced place, on the coarse grid on which it is then deformed, eroded and
         blurred; only the finished mask is enlarged.
         """
-        height, width = part.shape[:2]
+        height, width = size
         factor = rng.uniform(self.scale, 1 / self.scale, 2)
         shift = rng.uniform(-1, 1, 2) * self.shift * np.array([width, height])
         middle = np.array([width - 1, height - 1]) / 2
         matrix = np.column_stack([np.diag(factor), middle - factor * middle + shift])
-        # Repeating the border keeps the outside of the picture from being blended in as black.
-        moved = cv2.warpAffine(
-            part, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
         points = landmarks @ matrix[:, :2].T + matrix[:, 2]
         if rng.random() >= self.forehead:
             points = points[:68]
-        return np.asarray(moved, np.uint8), self._mask(points, (height, width), rng)
+        return matrix, self._mask(points, (height, width), rng)
 
     def _mask(
         self, points: NDArray[np.floating], size: tuple[int, int], rng: np.random.Generator
