@@ -153,3 +153,17 @@ def test_an_unknown_word_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_verb_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "VERB" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    words = ["corrupt", str(file), "--corruption", "h264", "--level", "3", "--out", str(file)]
+    assert main(words) == 2
+    assert capsys.readouterr().err.strip().startswith(f"unseen: {file}: File exists")
+
+
+def test_a_recipe_that_is_not_there_says_where_ours_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "recipes/nosuch.yaml", "--out", "x"]) == 2
+    said = capsys.readouterr().err
+    assert "recipes/nosuch.yaml: there is no such recipe" in said and str(Path.cwd()) in said

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from unseen.data.manifest import Manifest
+from unseen.data.manifest import Manifest, rows_of
 from unseen.types import FaceRecord, InputError, Label
 
 
@@ -282,3 +283,16 @@ def test_a_label_between_the_classes_is_refused(label: float) -> None:
     with pytest.raises(InputError, match=r"m row 3: label .*; expected 0 \(real\) or 1 \(fake\)"):
         Manifest(rows, Path(), name="m")
     assert Manifest(rows.head(2), Path()).frame["label"].to_list() == [0, None]
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    rows = make_records(tmp_path, 3)
+    some = [replace(row, split=split) for row, split in zip(rows, ("train", "val", None), strict=True)]
+    assert rows_of(some, "val", "m") == [some[1]]
+    assert rows_of(some, None, "m") == some
+    with pytest.raises(InputError, match=r"m: no rows of split 'test' \(there are: train, val\)"):
+        rows_of(some, "test", "m")
+    with pytest.raises(InputError, match=r"no row has one; .*Manifest\.split"):
+        rows_of(rows, "test", "m")
+    with pytest.raises(InputError, match="no crop"):
+        rows_of([], None, "m")

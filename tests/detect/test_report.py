@@ -256,3 +256,13 @@ def test_a_report_as_json_holds_the_pictures(tmp_path: Path) -> None:
     assert {k: v for k, v in facts.items() if k != "evidence"} == {
         k: v for k, v in json.loads(film().to_json()).items() if k != "evidence"
     }
+
+
+def test_an_empty_heat_map_is_said_and_not_shown() -> None:
+    verdict = film()
+    shown = report([verdict])
+    assert "Where the network looked" in shown and "Raised the score" in shown
+    verdict.evidence = [Evidence(1, verdict.evidence[0].sighting, b"a", b"b", b"c", [[0.0, 0.0]])]
+    none = report([verdict])
+    assert "Where the network looked" not in none and "Raised the score" not in none
+    assert "No place of this face raised the score" in none

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from unseen.evaluate.operating import (
 )
 from unseen.evaluate.scores import ScoreTable, ScoreWriter
 from unseen.evaluate.summary import cross_auc, summary, to_json, to_markdown
+from unseen.evaluate.svg import panels
 from unseen.types import FaceRecord, InputError
 
 
@@ -248,3 +250,9 @@ def test_probabilities_are_those_of_the_log_odds() -> None:
     score, label = known["score"].to_numpy(), known["label"].to_numpy()
     ours = Isotonic.fit(score, label)
     np.testing.assert_allclose(expit(ours.log_odds(score)), ours.probabilities(score), atol=1e-12)
+
+
+def test_the_title_of_a_single_panel_fits() -> None:
+    title = "People recognised by a linear layer on frozen features"
+    drawn = panels({"a": []}, title=title, x=(0, 1), y=(0, 1), x_ticks=(), y_ticks=(), x_label="")
+    assert int(re.findall(r'width="(\d+)"', drawn)[0]) > 14 + 7 * len(title)  # 13 px semi-bold

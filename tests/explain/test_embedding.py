@@ -90,3 +90,12 @@ def test_png_marks_lie_where_the_points_are() -> None:
         wanted = [(0, 114, 178), (213, 94, 0)][number % 2]
         assert np.abs(picture[at] - wanted).max() < 90 and picture[at].min() < 120
     assert svg.count('fill="#0072B2"') == 3  # two faces and the legend
+
+
+def test_a_bench_of_seven_families_and_its_reals_has_eight_colours() -> None:
+    families = ("real", "swap", "poisson", "reenact", "autoencode", "texture", "restore", "sbi")
+    records = tuple(FaceRecord(f"{name}.png", Label(int(name != "real")), method=name) for name in families)
+    plane = np.random.default_rng(0).random((8, 2))
+    seen = Embedding("run", "pca", plane, FaceFeatures(plane.astype(np.float32), plane[:, 0], records))
+    legend = scatter_svg([seen], "method").partition("<g data-legend")[2]
+    assert len(set(re.findall(r'fill="(#[0-9A-F]{6})"', legend))) == 8

@@ -535,3 +535,11 @@ def test_pictures_and_networks_that_do_not_fit_are_told() -> None:
         FaceInpainter("huge")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no multiple"):
         FaceInpainter("tiny", image_size=100)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"passes": "grouped"}, {"residual": "high_pass"}])
+def test_no_faces_give_no_scores(arguments: dict[str, object]) -> None:
+    seen = backbone(**arguments).eval()
+    detector = Detector(seen, BinaryHead(seen))
+    assert detector(torch.rand(0, 3, 28, 28)).score.shape == (0,)
+    assert small().residual(torch.rand(0, 3, 28, 28)).shape == (0, 3, 28, 28)

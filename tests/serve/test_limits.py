@@ -197,6 +197,7 @@ def test_other_machines_need_a_token(host: str) -> None:
         ({"token": "short"}, "16 characters"),
         ({"token": TOKEN + "\n"}, "white space"),
         ({"queue": 0}, "queue 0"),
+        ({"port": 99999}, "--port 99999"),
         ({"time_limit": 0}, "time_limit"),
         ({"proxy": "10.0.0.1"}, "token"),
     ],

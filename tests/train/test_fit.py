@@ -310,7 +310,10 @@ def test_without_validation_there_is_no_calibration(tiny: Tiny, tmp_path: Path) 
     [
         (["data.val_split=test"], "data.val_split is 'test'; test people judge"),
         (["data.train_split=Testing"], "data.train_split is 'Testing'"),
-        (["data.val_split=valid"], "no rows of split 'valid'; there are: test, train, val"),
+        (
+            ["data.val_split=valid"],
+            r"no rows of split 'valid' \(there are: test, train, val\); make one with Manifest.split",
+        ),
         (["data.train_split=all"], "no rows of split 'all'"),
         (["data.val_split=train"], "in training and validation alike"),
         (["data.manifest=null"], "data.manifest. is missing"),

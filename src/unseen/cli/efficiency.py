@@ -52,14 +52,12 @@ def run_efficiency(known: argparse.Namespace) -> int:
 def _batches(run: Run, known: argparse.Namespace) -> Iterable[FaceBatch]:
     """Return the batches that training by the run's recipe would see, from another manifest."""
     from unseen.data.dataset import FaceDataset
-    from unseen.data.manifest import Manifest
+    from unseen.data.manifest import Manifest, rows_of
     from unseen.train.loaders import BatchStream, FaceBatches, make_loader
 
     data = run.recipe.data()
     records = [r for path in known.manifest for r in Manifest.read(path).records()]
-    records = [r for r in records if data.train_split is None or r.split == data.train_split]
-    if not records:
-        raise InputError(f"no rows of split {data.train_split!r} in {known.manifest[0]}", reason="empty")
+    records = rows_of(records, data.train_split, ", ".join(map(str, known.manifest)))
     synthesise = getattr(data.sampler, "synthesise", None)
     sampler: Any = data.sampler
     sampler.batch_size = known.batch_size

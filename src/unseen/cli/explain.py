@@ -176,15 +176,10 @@ def read_rows(path: Path, split: str) -> tuple[Manifest, list[FaceRecord]]:
     Raises:
         InputError: There are none.
     """
-    from unseen.data.manifest import Manifest
+    from unseen.data.manifest import Manifest, rows_of
 
     manifest = Manifest.read(path)
-    records = manifest.records()
-    chosen = [record for record in records if split in ("all", record.split)]
-    if not chosen:
-        there = ", ".join(sorted({str(record.split) for record in records})) or "none"
-        raise InputError(f"{path}: no rows of split '{split}' (there are: {there})", reason="empty")
-    return manifest, chosen
+    return manifest, rows_of(manifest.records(), None if split == "all" else split, str(path))
 
 
 def concept_pictures(run: Run) -> list[list[NDArray[np.uint8]]]:

@@ -28,21 +28,12 @@ def read_rows(known: argparse.Namespace) -> list[FaceRecord]:
     Raises:
         InputError: There are none.
     """
-    from unseen.data.manifest import Manifest
+    from unseen.data.manifest import Manifest, rows_of
 
-    records: list[FaceRecord] = []
-    there: set[str] = set()
-    for path in known.manifest:
-        rows = Manifest.read(path).records()
-        there |= {str(r.split) for r in rows}
-        records += rows if known.split == "all" else [r for r in rows if r.split == known.split]
-    if not records:
-        raise InputError(
-            f"{', '.join(map(str, known.manifest))}: no rows of split '{known.split}' (there are: "
-            f"{', '.join(sorted(there)) or 'none'}); name another with --split, or --split all",
-            reason="empty",
-        )
-    return records
+    records = [record for path in known.manifest for record in Manifest.read(path).records()]
+    return rows_of(
+        records, None if known.split == "all" else known.split, ", ".join(map(str, known.manifest))
+    )
 
 
 def choose_frames(records: Sequence[FaceRecord], count: int | None) -> list[FaceRecord]:

@@ -15,7 +15,34 @@ from unseen.data.columns import SCHEMA, fit_types, read_table, write_table
 from unseen.data.places import address, exists
 from unseen.types import LANDMARKS, FaceRecord, InputError, Label
 
-__all__ = ["Manifest"]
+__all__ = ["Manifest", "rows_of"]
+
+
+def rows_of(records: Sequence[FaceRecord], split: str | None, name: str) -> list[FaceRecord]:
+    """Return the records of one split; all of them for None.
+
+    Args:
+        records: Of a manifest, or of several.
+        split: Such as `test`.
+        name: What they are called in the error.
+
+    Raises:
+        InputError: There are none; it says which splits there are, or how rows get one.
+    """
+    found = [record for record in records if split in (None, record.split)]
+    if found:
+        return found
+    there = ", ".join(sorted({record.split for record in records if record.split}))
+    if not records:
+        raise InputError(f"{name}: there is no crop in it", reason="empty")
+    if not there:
+        raise InputError(
+            f"{name}: no rows of split '{split}', since no row has one; give it while preparing (`unseen "
+            "prepare --split`, or folders named train, val and test with --layout folders), or divide by "
+            "people with Manifest.split (docs/prepare.md)",
+            reason="empty",
+        )
+    raise InputError(f"{name}: no rows of split '{split}' (there are: {there})", reason="empty")
 
 
 class Manifest:

@@ -57,7 +57,6 @@ def report(verdicts: Sequence[Verdict]) -> str:
     files = [describe(verdict) for verdict in verdicts]
     first = verdicts[0] if verdicts else None
     title = f"{files[0]['name']}: {first.headline}" if first and len(files) == 1 else f"{len(files)} files"
-    has_heat = any(piece.heat_picture for verdict in verdicts for piece in verdict.evidence)
     page: str = (
         environment()
         .get_template("report.html.j2")
@@ -67,7 +66,7 @@ def report(verdicts: Sequence[Verdict]) -> str:
             files=files,
             created=first.created if first else "",
             version=first.versions.get("unseen", "") if first else "",
-            legend=data_uri(legend()) if has_heat else "",
+            legend=data_uri(legend()),
         )
     )
     return page
@@ -123,6 +122,7 @@ def describe(verdict: Verdict) -> dict[str, Any]:
         "scale": scale(verdict),
         "facts": facts(verdict),
         "shots": [shot(piece, verdict) for piece in verdict.evidence],
+        "heated": any(_heated(piece) for piece in verdict.evidence),
         "people": [portray(person, verdict) for person in shown],
         "crowd": [
             {"id": p.id, "face": face(p.frames), "short": percent(p.probability)} for p in people[DETAILED:]
@@ -182,12 +182,13 @@ def facts(verdict: Verdict) -> list[dict[str, str]]:
 
 
 MEASURED = {  # `unseen.media.quality`, in words
-    "size": "face of {:.0f} pixels",
+    "size": "{:.0f} pixels",
     "sharpness": "sharpness {:.0f}",
     "blocks": "compression grid {:.2f}",
-    "flat": "{:.1%} without texture",
+    "flat": "share without texture {:.3f}",
     "drawn": "drawn edges {:.0f}",
 }
+NO_HEAT = "No place of this face raised the score, so there is no heat map to show."
 RARITY_NOTE = "real people of the calibration set that look at least this unreal"
 
 
@@ -272,6 +273,11 @@ def portray(person: Person, verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def _heated(piece: Evidence) -> bool:
+    """Whether there is a heat map with anything in it."""
+    return bool(piece.heat_picture) and any(any(row) for row in piece.heatmap)
+
+
 def shot(piece: Evidence, verdict: Verdict) -> dict[str, Any]:
     """One figure: the frame, the face, the face under its heat map."""
     who = f"person {piece.person}"
@@ -286,7 +292,7 @@ def shot(piece: Evidence, verdict: Verdict) -> dict[str, Any]:
             "The same face; boxes show parts that the detector takes for forged, and how certain it is",
         ),
         (
-            piece.heat_picture,
+            piece.heat_picture if _heated(piece) else b"",
             "Where the network looked",
             "The same face; colours show what raised the score",
         ),
@@ -298,6 +304,7 @@ def shot(piece: Evidence, verdict: Verdict) -> dict[str, Any]:
     return {
         "concept": None if piece.concept is None else likeness(piece.concept),
         "caption": f"{caption}: probability of forgery {chance}",
+        "note": "" if _heated(piece) or not piece.heatmap else NO_HEAT,
         "pictures": [
             {"uri": data_uri(data), "caption": text, "alt": alt} for data, text, alt in pictures if data
         ],

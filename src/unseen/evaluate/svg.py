@@ -57,7 +57,8 @@ def panels(
     """
     columns = max(1, min(columns, len(series)))
     rows = -(-len(series) // columns)
-    width = 14 + columns * (LEFT + WIDTH + GAP_X)
+    # Letters of the title are about 8 pixels wide: one panel alone is narrower than most titles.
+    width = max(14 + columns * (LEFT + WIDTH + GAP_X), 28 + 8 * len(title))
     height = 26 + rows * (TOP + HEIGHT + GAP_Y)
     body = [f'<text class="t" x="14" y="18" style="font-size:13px">{escape(title)}</text>']
     for place, (name, points) in enumerate(series.items()):

@@ -57,7 +57,10 @@ def leakage_html(name: str, found: Sequence[DatasetLeakage], settings: Settings)
         head = "".join(f"<th>{escape(word)}</th>" for word in columns)
         cells = "".join("<tr>" + "".join(f"<td>{escape(v)}</td>" for v in row) + "</tr>" for row in rows)
         text = escape(rest).replace("`chance`", "<code>chance</code>")
-        body.append(f"<h2>{escape(first)}</h2><p>{text}</p><table><tr>{head}</tr>{cells}</table>")
+        body.append(
+            f"<h2>{escape(first.rstrip('.'))}</h2><p>{text}</p>"
+            f'<div class="wide"><table><tr>{head}</tr>{cells}</table></div>'
+        )
         if title == KNOWS and (drawn := probe_svg(found)):
             body.append(drawn)
     body += [f"<p>{escape(one.dataset or 'rows')}: {escape(note)}</p>" for one in found for note in one.notes]
@@ -148,7 +151,8 @@ def _number(value: float) -> str:
 
 
 def _told(settings: Settings) -> str:
-    return "; ".join(f"{key} {value}" for key, value in settings.items()) + "."
+    told = "; ".join(f"{key} {value}" for key, value in settings.items())
+    return told[:1].upper() + told[1:] + "."
 
 
 def _plain(value: Any) -> Any:
@@ -162,5 +166,5 @@ def _plain(value: Any) -> Any:
 _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;max-width:52em;margin:1.5em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:.6em 0}th,td{border:1px solid #ccc;padding:.25em .6em;"
-    "text-align:right}th:first-child,td:first-child{text-align:left}svg{max-width:100%;height:auto}"
+    "text-align:right}.wide{overflow-x:auto}th:first-child,td:first-child{text-align:left}svg{max-width:100%;height:auto}"
 )

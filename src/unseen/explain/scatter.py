@@ -20,7 +20,8 @@ from unseen.explain.embedding import Color, Embedding, group_of, groups_of
 
 __all__ = ["scatter_html", "scatter_png", "scatter_svg"]
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# As many as a bench of seven families and its reals take.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F5B1B")
 OTHERS = "#999999"
 SIDE, GAP, TOP, EDGE, LINE = (
     380,
@@ -87,7 +88,8 @@ def scatter_html(embeddings: Sequence[Embedding], color: Color = "label", *, tit
     data = json.dumps(rows, separators=(",", ":")).replace("<", "\\u003c")
     head = escape(title or _title(embeddings, color))
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{head}</title><style>{_STYLE}</style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
+        f'content="width=device-width"><title>{head}</title><style>{_STYLE}</style>'
         f"{scatter_svg(embeddings, color, title=title)}"
         '<p id="row" aria-live="polite">Point at a face. Click a name of the legend to hide its group.</p>'
         f'<script type="application/json" id="rows">{data}</script><script>{_SCRIPT}</script></html>\n'

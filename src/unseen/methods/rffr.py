@@ -140,7 +140,7 @@ class ResidualBackbone(Backbone):
         grid = self.inpainter.grid
         map = of_patches.new_zeros(count, grid * grid, self.channels)
         map[torch.arange(count, device=image.device)[:, None], index] = of_patches
-        return Features(map.transpose(1, 2).reshape(count, -1, grid, grid), tokens[:, 0])
+        return Features(map.transpose(1, 2).reshape(count, self.channels, grid, grid), tokens[:, 0])
 
     def _draw(self, count: int, device: torch.device) -> Tensor | None:
         """Draw numbers of blocks, (n,) or (B, n); None for all. On the host: nothing waits for the device."""

@@ -269,12 +269,13 @@ class FaceInpainter(nn.Module):
         else:
             raise InputError(f"FaceInpainter: passes {passes!r}; expected 'exact' or 'grouped'")
         for kept, hidden in sets:  # (B, n, K), (B, n, M)
-            step = kept.shape[1] if torch.compiler.is_compiling() else max(1, _ROWS // count)
+            step = kept.shape[1] if torch.compiler.is_compiling() else max(1, _ROWS // max(count, 1))
             for start in range(0, kept.shape[1], step):
                 keep, hide = kept[:, start : start + step], hidden[:, start : start + step]
                 visible = tokens[rows, keep.flatten(1)].reshape(-1, keep.shape[2], tokens.shape[2])
                 made = self._predict(visible, keep.flatten(0, 1), hide.flatten(0, 1))
-                painted[rows, hide.flatten(1)] = made.reshape(count, -1, made.shape[2])
+                index = hide.flatten(1)  # (B, passes * M)
+                painted[rows, index] = made.reshape(*index.shape, made.shape[2])
         return from_patches(painted, self.patch)
 
     def residual(

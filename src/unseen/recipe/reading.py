@@ -152,7 +152,11 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise InputError(f"{path}: there is no such recipe", reason="missing") from None
+            raise InputError(
+                f"{path}: there is no such recipe; a path counts from the working folder, {Path.cwd()}, and "
+                "the ready-made ones lie in the folder `recipes` of unseen's source, beside its README",
+                reason="missing",
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as text ({error})", reason="unreadable") from error
         try:

@@ -94,6 +94,8 @@ class Settings:
         for name in ("max_duration", "time_limit", "keep", "upload_time", "keep_bytes", "spool_bytes"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} {getattr(self, name)}; expected more than 0")
+        if not 0 <= self.port <= 65535:  # the system would take it modulo 65536, and serve somewhere else
+            raise InputError(f"--port {self.port}; expected 0 (a free one) to 65535")
         if self.token is not None and (len(self.token) < 16 or not self.token.isascii()):
             raise InputError(
                 "the token is shorter than 16 characters or not ASCII; make one with "

@@ -10,7 +10,7 @@ from torch import nn
 
 from unseen.data.batched import movable
 from unseen.data.changes import Photometric
-from unseen.data.manifest import Manifest
+from unseen.data.manifest import Manifest, rows_of
 from unseen.data.residuals import ResidualStore
 from unseen.data.transforms import AlignFace, Transform
 from unseen.methods.rffr import ResidualBackbone
@@ -33,19 +33,12 @@ def read_rows(data: DataSettings, origin: str) -> tuple[list[FaceRecord], list[F
                 "nothing is learned from them, and they choose no epoch and no threshold"
             )
     rows = _known(Manifest.read(data.manifest).records(), data)
-    training = [r for r in rows if data.train_split is None or r.split == data.train_split]
-    validation = [] if data.val_split is None else [r for r in rows if r.split == data.val_split]
-    there = ", ".join(sorted({str(r.split) for r in rows})) or "no rows at all"
-    if not training:
-        raise InputError(
-            f"{data.manifest}: no rows of split {data.train_split!r}; there are: {there}", reason="empty"
-        )
-    if data.val_split is not None and not validation:
-        raise InputError(
-            f"{data.manifest}: no rows of split {data.val_split!r}; there are: {there}; make one with "
-            "Manifest.split, or give `data: {val_split: null}` to train without validation and calibration",
-            reason="empty",
-        )
+    training = rows_of(rows, data.train_split, str(data.manifest))
+    try:
+        validation = [] if data.val_split is None else rows_of(rows, data.val_split, str(data.manifest))
+    except InputError as error:
+        mend = "; make one with Manifest.split, or train without validation and calibration: "
+        raise InputError(f"{error}{mend}`data: {{val_split: null}}`", reason="empty") from None
     for row in training + validation:
         if row.label is None:
             raise InputError(f"{data.manifest}: {row.path} has no label; expected 0 (real) or 1 (fake)")
