@@ -9,10 +9,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from unseen.data.batched import BATCHED, BatchChange, _grain, changes_of, movable
-from unseen.data.batched_jpeg import jpeg, quantisation
-from unseen.data.changes import PLAIN, change, grain, levels, numbers
+from unseen.data.batched import (
+    BATCHED,
+    BatchChange,
+    _flat_stretching,
+    _grain,
+    _hue_divisors,
+    _sectors,
+    changes_of,
+    movable,
+)
+from unseen.data.batched_jpeg import _cosines, jpeg, quantisation
+from unseen.data.changes import PLAIN, change, grain, levels, numbers, quantiles
 from unseen.data.changes import jpeg as plain_jpeg
 from unseen.data.dataset import FaceDataset, collate
 from unseen.data.distort import Distort
@@ -180,6 +190,39 @@ def test_a_batch_is_finished_where_it_is_moved_to() -> None:
     assert moved.image[:, 0, 0, 0].tolist() == pytest.approx([200 / 255, 100 / 255])
     assert moved.changes == () and torch.equal(moved.to("cpu").image, moved.image)
     assert (batch.image == 200).all()
+
+
+@pytest.mark.slow  # seconds of imports
+def test_on_a_gpu_all_tensors_lie_there_and_none_is_asked_for_its_value(
+    crop: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tensors that have a device and a shape and no values: mixing devices raises, and so does `item()`.
+    def there(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
+
+    chances = dict.fromkeys(ALWAYS, 0.5)
+    transforms = [*SBI, *DEFAULT, Grayscale(0.5), Downscale(0.5), Distort(**chances)]  # type: ignore[arg-type]
+    samples = pictures(crop, 24, (50, 71))
+    late = [
+        replace(s, changes=tuple(d for t in transforms for d in t.drawn(np.random.default_rng(i))))  # type: ignore[attr-defined]
+        for i, s in enumerate(samples)
+    ]
+    steps = changes_of(late)
+    assert {step.kind for step in steps} == set(BATCHED)
+    makers = (quantiles, _flat_stretching, _hue_divisors, _sectors, _cosines)
+    constants = {make: torch.from_numpy(make()) for make in makers}
+    for room in ("batched", "batched_jpeg"):
+        monkeypatch.setattr(f"unseen.data.{room}.constant", lambda device, make: there(constants[make]))
+    with FakeTensorMode():
+        image = torch.empty(24, 3, 50, 71, dtype=torch.uint8, device="cuda")
+        for step in steps:
+            rows = None if step.rows is None else there(step.rows)
+            image = BatchChange(step.kind, rows, tuple(there(table) for table in step.tables))(image)
+            assert (image.device.type, image.dtype, image.shape) == ("cuda", torch.uint8, (24, 3, 50, 71))
+        with pytest.raises(RuntimeError, match="device"):  # or this test could not fail
+            image + torch.empty(24, 3, 50, 71)
+        with pytest.raises(RuntimeError, match="scalar"):
+            image.amax().item()
 
 
 def test_only_the_last_transforms_move() -> None:

@@ -7,7 +7,6 @@ interpolated is within one grey level of it (`docs/scale.md`).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unseen.data.batched_jpeg import jpeg, quantisation
+from unseen.data.batched_jpeg import constant, jpeg, quantisation
 from unseen.data.changes import MIX, Photometric, motion_kernel, quantiles, stretching
 from unseen.data.resampling import area, cubic, gaussian, linear, reflected, resampled
 from unseen.data.transforms import Transform
@@ -146,17 +145,12 @@ def _qualities(drawn: _Table, size: _Size) -> tuple[Tensor, ...]:
     return (torch.from_numpy(quantisation(drawn[:, 0].astype(np.int64))),)
 
 
-@functools.cache
-def _on(device: torch.device, make: Callable[[], _Table]) -> Tensor:
-    return torch.from_numpy(make()).to(device)
-
-
 def _grain(keys: Tensor, count: int) -> Tensor:
     """Return the numbers of `unseen.data.changes.grain`. Shape: keys (R, 2) int32; returns (R, count)."""
     bits = torch.arange((count + 1) // 2, dtype=torch.int32, device=keys.device) + keys[:, :1]
     bits = _mixed(_mixed(bits) ^ keys[:, 1:])
     halves = bits.view(torch.int16)[:, :count].long() & 0xFFFF
-    return _on(keys.device, quantiles)[halves]
+    return constant(keys.device, quantiles)[halves]
 
 
 def _mixed(bits: Tensor) -> Tensor:
@@ -201,7 +195,7 @@ def _waves(image: Tensor, sigma: Tensor, keys: Tensor, *taps: Tensor) -> Tensor:
 
 def _stretch(image: Tensor) -> Tensor:
     low, high = image.amin((1, 2, 3), keepdim=True).long(), image.amax((1, 2, 3), keepdim=True).long()
-    return _on(image.device, _flat_stretching)[256 * (high - low) + image - low]
+    return constant(image.device, _flat_stretching)[256 * (high - low) + image - low]
 
 
 def _flat_stretching() -> _Table:
@@ -224,7 +218,7 @@ def _hsv_drawn(drawn: _Table, size: _Size) -> tuple[Tensor, ...]:
 def _hsv(image: Tensor, table: Tensor) -> Tensor:
     red, green, blue = image.int().unbind(1)
     value, least = image.amax(1).int(), image.amin(1).int()
-    span, divisors = value - least, _on(image.device, _hue_divisors)
+    span, divisors = value - least, constant(image.device, _hue_divisors)
     half = 1 << 11
     saturation = (span * divisors[0][value.long()] + half) >> 12
     turn = torch.where(
@@ -244,7 +238,7 @@ def _hsv(image: Tensor, table: Tensor) -> Tensor:
     falling = bright * (1 - saturated * inside)
     rising = bright * (1 - saturated * (1 - inside))
     shades = torch.stack([bright, down, falling, rising], 1)  # (R, 4, H, W)
-    order = _on(image.device, _sectors)[sector.long() % 6].permute(0, 3, 1, 2)
+    order = constant(image.device, _sectors)[sector.long() % 6].permute(0, 3, 1, 2)
     return _whole(shades.gather(1, order) * 255)
 
 

@@ -7,12 +7,16 @@ path is defined in, so that the result has the very bits of a file that was writ
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["jpeg", "quantisation"]
+__all__ = ["constant", "jpeg", "quantisation"]
 
 # T.81, tables K.1 (brightness) and K.2 (colour differences).
 _BRIGHTNESS = np.array(
@@ -45,6 +49,18 @@ _ODD = (
     (6437, -11362, 2261, 9633),
     (2260, -6436, 9633, -11363),
 )
+
+
+@functools.cache
+def constant(device: torch.device, make: Callable[[], NDArray[Any]]) -> Tensor:
+    """Return a table that never changes, which a device is sent once."""
+    return torch.from_numpy(make()).to(device)
+
+
+def _cosines() -> NDArray[np.int32]:
+    """Return the matrices of even and odd frequencies, and their transposes: (4, 4, 4)."""
+    even, odd = np.array(_EVEN, np.int32), np.array(_ODD, np.int32)
+    return np.ascontiguousarray(np.stack([even, odd, even.T, odd.T]))
 
 
 def quantisation(quality: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -150,26 +166,27 @@ def _through(plane: Tensor, table: Tensor) -> Tensor:
 def _forward(values: Tensor, shift: int) -> Tensor:
     """Return the cosine transform along the first axis, divided by 2^shift and rounded."""
     front, back = values[:4], values[4:].flip(0)
-    even, odd = _mixed(_EVEN, front + back), _mixed(_ODD, front - back)
+    even, odd = _mixed(0, front + back), _mixed(1, front - back)
     return _divided(torch.stack([even, odd], 1).flatten(0, 1), shift)
 
 
 def _inverse(values: Tensor, shift: int) -> Tensor:
     """Return what the transposed transform makes of coefficients, divided by 2^shift and rounded."""
-    even = _mixed(tuple(zip(*_EVEN, strict=True)), values[0::2])
-    odd = _mixed(tuple(zip(*_ODD, strict=True)), values[1::2])
+    even, odd = _mixed(2, values[0::2]), _mixed(3, values[1::2])
     return _divided(torch.cat([even + odd, (even - odd).flip(0)]), shift)
 
 
-def _mixed(matrix: tuple[tuple[int, ...], ...], values: Tensor) -> Tensor:
-    """Multiply in whole numbers, which no GPU's matrix product takes. Shape: (4, 4) by (4, ...)."""
-    rows = []
-    for row in matrix:
-        total = values[0] * row[0]
-        for factor, value in zip(row[1:], values[1:], strict=True):
-            total.add_(value, alpha=factor)
-        rows.append(total)
-    return torch.stack(rows)
+def _mixed(which: int, values: Tensor) -> Tensor:
+    """Multiply by one of `_cosines`, in whole numbers, which no GPU's matrix product takes.
+
+    Shape:
+        values: (4, 8, N). Returns the same.
+    """
+    matrix = constant(values.device, _cosines)[which][:, :, None, None]
+    total = matrix[:, 0] * values[0]
+    for place in range(1, 4):
+        total.addcmul_(matrix[:, place], values[place])
+    return total
 
 
 def _divided(values: Tensor, shift: int) -> Tensor:
