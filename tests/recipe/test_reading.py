@@ -113,6 +113,17 @@ def backbone(**arguments: object) -> dict:
         ),
         ("data", {"transforms": ["Flap"]}, "data.transforms: there is no class 'Flap'.*Flip"),
         (
+            "detector",
+            {"backbone": backbone(), "head": "BinaryHead", "parts": ["Foo"]},
+            "parts: there is no class 'Foo'; expected one of ArtifactDetector, Decomposition, RealMemory$",
+        ),
+        ("optimizer", "Adamx", "no class 'Adamx'; expected one of torch.optim.*torch.optim.Adam,"),
+        (
+            "optimizer",
+            {"class_path": "torch.optim.Adam", "init_args": {"lr": "fast"}},
+            "optimizer.lr: 'fast'; expected float",
+        ),
+        (
             "data",
             {"sampler": {"class_path": "Balanced", "init_args": {"batchsize": 3}}},
             "Balanced takes no 'batchsize'.*batch_size",
@@ -121,6 +132,7 @@ def backbone(**arguments: object) -> dict:
         ("trainer", {"precision": "bf16"}, "trainer.precision.*bf16"),
         ("schedule", {"decay": "cosin"}, "schedule.decay.*cosin"),
         ("seed", "one", "seed.*one"),
+        ("seed", -1, "seed: -1; expected 0 or more"),
     ],
 )
 def test_a_wrong_key_is_named_with_file_and_near_miss(

@@ -11,6 +11,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import torch
+
+from unseen.data.transforms import Transform
+from unseen.models.backbone import Backbone
+from unseen.models.detector import Head, Part
 from unseen.models.inpainter import FaceInpainter
 from unseen.recipe.settings import DataSettings, DetectorSlots, Schedule, TrainerSettings
 from unseen.types import InputError
@@ -65,15 +70,41 @@ _WRONG_KEY = re.compile(
     r"|unrecognized arguments: --(?P<option_group>\w+)\.(?P<option>[\w.]+)"
     r"|Option '(?P<section>\w+)[\w.]*' is not accepted|unrecognized arguments: --(?P<option_section>\w+)"
 )
+# What it says of a value that may be one of several kinds, such as a number or a tensor.
+_WRONG_VALUE = re.compile(
+    r'Parser key "(?P<key>\w+)": Does not validate against any of the Union subtypes'
+    r".*?Expected an? <class '(?P<kind>\w+)'>.*Given value: (?P<value>.+?)\. Got value"
+)
+_SLOTS: dict[str, type] = {
+    "detector.backbone": Backbone,
+    "detector.parts": Part,
+    "detector.head": Head,
+    "data.transforms": Transform,
+}
+
+
+def _classes_for(place: str) -> list[str]:
+    """Return the short names of what may stand at a place of a recipe."""
+    if place == "optimizer":
+        return [f"torch.optim.{name}" for name in torch.optim.__all__ if name[0].isupper()]
+    wanted, found = _SLOTS.get(place), []
+    for name, path in known_classes().items():
+        kind = getattr(importlib.import_module(path.rpartition(".")[0]), name)
+        if wanted is None or (issubclass(kind, wanted) and kind is not wanted):
+            found.append(name)
+    return found
 
 
 def explain_error(error: Exception, origin: str) -> InputError:
     """Say what is wrong with a recipe in one line: the key, and what looks like it."""
     message = " ".join(str(error).split())
-    unknown = re.search(r"dot import path string: (\S+)", message)
-    if unknown:
-        key, candidates = unknown[1], list(known_classes())
-        place = re.search(r'Parser key "([\w.]+)"', message)
+    place = re.search(r'Parser key "([\w.]+)"', message)
+    if place and (value := _WRONG_VALUE.search(message)):
+        return InputError(
+            f"{origin}: {place[1]}.{value['key']}: {value['value']!r}; expected {value['kind']}"
+        )
+    if unknown := re.search(r"dot import path string: (\S+)", message):
+        key, candidates = unknown[1], _classes_for(place[1] if place else "")
         message = f"{place[1] if place else 'a class_path'}: there is no class {key!r}"
     elif found := _WRONG_KEY.search(message):
         key, candidates, message = _wrong_key(found)

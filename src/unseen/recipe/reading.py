@@ -185,6 +185,8 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         expanded = yaml.safe_load(parser.dump(parsed, format="yaml", skip_unset=False))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise explain_error(error, origin) from error
+    if expanded["seed"] < 0:
+        raise InputError(f"{origin}: seed: {expanded['seed']}; expected 0 or more")
     return Recipe({key: expanded.get(key) for key in sections}, origin)
 
 
