@@ -108,6 +108,15 @@ def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err.startswith(f"unseen: {where}")
 
 
+def test_a_face_that_is_listed_twice_is_told_before_scoring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "path,label,video,split\na.jpg,0,a,test\nb.jpg,1,b,test\na.jpg,0,a,test\n"
+    (tmp_path / "m.csv").write_text(rows)
+    assert main(["evaluate", "nowhere", "--manifest", str(tmp_path / "m.csv")]) == 2
+    assert f"m.csv: {tmp_path}/a.jpg is listed twice; keep one of them" in capsys.readouterr().err
+
+
 def test_families_may_stand_with_blanks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "manifest.parquet").touch()
     assert main(["forge", str(tmp_path), "--out", "b", "--families", "swap, foo"]) == 2

@@ -14,6 +14,7 @@ from torch import nn
 from unseen.data.transforms import Flip
 from unseen.evaluate.run import fingerprint, score_records
 from unseen.evaluate.scores import ScoreTable
+from unseen.evaluate.summary import summary
 from unseen.models.backbone import TimmBackbone
 from unseen.models.detector import Detector
 from unseen.models.heads import BinaryHead
@@ -81,6 +82,8 @@ def test_every_crop_gets_its_own_score_and_broken_ones_none(records, tmp_path):
     assert int(detector.frozen.num_batches_tracked) == 0
     assert table.video_metrics()["auc"] == 1.0
     assert table.counts()["unreadable"] == 3
+    (said,) = (text for text in summary(table, resamples=0)["warnings"] if "no score" in text)
+    assert said.startswith(f"3 rows have no score; the first is {records[3].path}: ")
     assert table.card["model"] == "red"
     assert table.card["rows_hash"] == fingerprint(records)
     assert table.card["scored"] == 21

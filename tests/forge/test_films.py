@@ -50,3 +50,5 @@ def test_pictures_are_no_clips(portrait_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no video among its rows") as caught:
         forge_clips(made.manifest, tmp_path / "out", families=["sbi"])
     assert caught.value.reason == "no_clips"
+    with pytest.raises(InputError, match="crf 99; expected 0"):
+        forge_clips(made.manifest, tmp_path / "out", families=["sbi"], crf=99)

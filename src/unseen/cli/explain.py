@@ -100,6 +100,7 @@ def add(verbs: Any) -> None:
 def run(known: argparse.Namespace) -> int:
     """Sort the words, load what they name, and answer the question."""
     from unseen.checkpoint import load_run
+    from unseen.models.device import device_of
 
     runs, manifests, files = sort_words(known.words)
     sets = known.embedding or known.leakage or known.balance or known.confusion
@@ -112,9 +113,10 @@ def run(known: argparse.Namespace) -> int:
         raise InputError("explain: several runs go with --embedding only; give one", reason="usage")
     if sets and files:
         raise InputError(f"explain: {files[0]} is one file; this question takes a manifest", reason="usage")
+    device = device_of(known.device)
     loaded = [load_run(name) for name in runs]
     for one in loaded:
-        one.detector.to(place(known.device))
+        one.detector.to(device)
     known.out.mkdir(parents=True, exist_ok=True)
     if not sets:
         return _pictures(known, loaded[0], files, manifests)
@@ -150,24 +152,6 @@ def sort_words(words: list[str]) -> tuple[list[str], list[Path], list[Path]]:
         else:
             raise InputError(f"{word}: no such file or run folder", reason="missing")
     return runs, manifests, files
-
-
-def place(device: str) -> Any:
-    """Return the device that a word names.
-
-    Raises:
-        InputError: It cannot be used.
-    """
-    import torch
-
-    try:
-        found = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"--device {device}: cannot be used ({error}); expected auto, cpu or cuda"
-        ) from error
-    return found
 
 
 def read_rows(path: Path, split: str) -> tuple[Manifest, list[FaceRecord]]:

@@ -26,14 +26,20 @@ def read_rows(known: argparse.Namespace) -> list[FaceRecord]:
     """Return the rows of --manifest that --split names.
 
     Raises:
-        InputError: There are none.
+        InputError: There are none, or a face is listed twice.
     """
     from unseen.data.manifest import Manifest, rows_of
 
+    name = ", ".join(map(str, known.manifest))
     records = [record for path in known.manifest for record in Manifest.read(path).records()]
-    return rows_of(
-        records, None if known.split == "all" else known.split, ", ".join(map(str, known.manifest))
-    )
+    chosen = rows_of(records, None if known.split == "all" else known.split, name)
+    seen: set[tuple[object, ...]] = set()
+    for row in chosen:  # as a score table would refuse them, but before the work
+        face = (row.dataset, row.video, row.method, row.frame, row.path, row.identity)
+        if face in seen:
+            raise InputError(f"{name}: {row.path} is listed twice; keep one of them", reason="duplicate")
+        seen.add(face)
+    return chosen
 
 
 def choose_frames(records: Sequence[FaceRecord], count: int | None) -> list[FaceRecord]:

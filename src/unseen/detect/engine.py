@@ -75,20 +75,15 @@ class TorchEngine:
     def __init__(self, run: Run, *, device: str = "auto", threads: int | None = None) -> None:
         import torch
 
+        from unseen.models.device import device_of
+
         self.model, self.card = run.name, summary(run.card, run.facts)
         self.calibration = run.calibration
         self.concepts = read_concepts(run.folder, run.facts)
         self.transforms = for_evaluation(run.transforms)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            self.device = torch.device(device)
-            # Convolutions take channels_last two to three times as fast on most processors.
-            self.detector = run.detector.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(
-                f"device {device!r} cannot be used ({error}); expected auto, cpu or cuda", reason="device"
-            ) from error
+        self.device = device_of(device)
+        # Convolutions take channels_last two to three times as fast on most processors.
+        self.detector = run.detector.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
             # A container may own fewer cores than the machine has; more threads than cores only wait.
             torch.set_num_threads(threads or max(1, min(torch.get_num_threads(), cores())))

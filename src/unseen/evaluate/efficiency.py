@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from unseen.models.device import device_of
 from unseen.types import FaceBatch
 
 __all__ = ["Efficiency", "efficiency", "multiply_adds", "pictures_per_second"]
@@ -114,11 +115,7 @@ def efficiency(
         device: `auto` takes a CUDA device if there is one.
         repeats: Steps that are timed, after two that are not.
     """
-    place = (
-        torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if device == "auto"
-        else torch.device(device)
-    )
+    place = device_of(device)
     model: Any = copy.deepcopy(detector)
     if not any(p.requires_grad for p in model.parameters()):  # a run's, which is not to learn any more
         model.requires_grad_(True)

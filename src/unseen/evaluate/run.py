@@ -19,6 +19,7 @@ from unseen.data.transforms import Transform
 from unseen.evaluate.scores import ScoreTable
 from unseen.evaluate.summary import summary, to_json, to_markdown
 from unseen.evaluate.writing import ScoreWriter
+from unseen.models.device import device_of
 from unseen.types import FaceRecord, FaceSample, InputError
 
 __all__ = [
@@ -123,7 +124,7 @@ def score_records(
         rows = _rows_elsewhere(records, transforms, batch_size, elsewhere, report)
     else:
         faces = FaceDataset(records, transforms, training=False)
-        rows = _rows(detector, faces, batch_size, workers, _device(device), precision, report)
+        rows = _rows(detector, faces, batch_size, workers, device_of(device), precision, report)
     if out is not None:
         with ScoreWriter(out, card=card) as writer:
             for record, score, status, reason in rows:
@@ -145,7 +146,7 @@ def score_some(
     What all rows lack is found by whoever has all of them; here each row says for itself what it lacks.
     """
     faces = FaceDataset(records, transforms, training=False, check=False)
-    rows = _rows(detector, faces, len(records), 0, _device(device), precision, None)
+    rows = _rows(detector, faces, len(records), 0, device_of(device), precision, None)
     return [(score, reason) for _, score, _, reason in rows]
 
 
@@ -218,12 +219,6 @@ def _rows(
 
 def _untouched(item: Any) -> Any:
     return item
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _score(detector: nn.Module, image: Tensor, device: torch.device, precision: Precision) -> list[float]:

@@ -96,8 +96,19 @@ def summary(
         "threshold": threshold,
         "card": dict(table.card),
         "facts": {**facts(table), "aggregation": aggregate},
-        "warnings": [*table.warnings, *_absent(table.name, found["video"])],
+        "warnings": [*table.warnings, *_unscored(table), *_absent(table.name, found["video"])],
     }
+
+
+def _unscored(table: ScoreTable) -> list[str]:
+    lost = table.rows.filter(pl.col("score").is_null())
+    first = lost.select("path", "reason").head(1).collect().rows()
+    if not first:
+        return []
+    ((path, reason),) = first
+    # A reason of ours begins with the path.
+    why = (reason or "no reason is given").removeprefix(f"{path}: ")
+    return [f"{lost.select(pl.len()).collect().item():,} rows have no score; the first is {path}: {why}"]
 
 
 def _absent(name: str, values: Mapping[str, float]) -> list[str]:

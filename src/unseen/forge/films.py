@@ -84,8 +84,10 @@ def forge_clips(
         report: Called with (clips and networks done, both in all).
 
     Raises:
-        InputError: No clips in the manifest, or as for `unseen.forge.run.forge`.
+        InputError: No clips in the manifest, `crf` is not 0 to 51, or as for `unseen.forge.run.forge`.
     """
+    if not 0 <= crf <= 51:
+        raise InputError(f"forge: crf {crf}; expected 0 (lossless) to 51 (worst)")
     out = Path(out)
     manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
     files = _files(manifest)

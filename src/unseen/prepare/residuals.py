@@ -88,6 +88,7 @@ def prepare_residuals(
     from torch.utils.data import DataLoader
 
     from unseen.data.dataset import start_worker
+    from unseen.models.device import device_of
 
     if not records:
         raise InputError("no rows to make residuals of; does --split leave any?", reason="empty")
@@ -106,8 +107,7 @@ def prepare_residuals(
         dtype=dtype,
     )
     before, dropped = len(writer.known), Counter[str]()
-    there = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
-    inpainter.to(there if device == "auto" else torch.device(device)).eval()
+    inpainter.to(device_of(device)).eval()
     chunks = [range(i, min(i + batch_size, len(records))) for i in range(0, len(records), batch_size)]
     loader: Any = DataLoader(
         _Pictures(records, transforms),  # type: ignore[arg-type]  # an item a chunk is all that it must have

@@ -15,6 +15,7 @@ from unseen.checkpoint import Run
 from unseen.data.manifest import Manifest
 from unseen.data.regions import SHARDS, FaceRegions, RegionStore, pack_shard, region_key
 from unseen.methods.prle import Fusion
+from unseen.models.device import device_of
 from unseen.prepare.journal import claim_folder, write_whole
 from unseen.regions.zoo import Seen, Target, bring_back, look
 from unseen.types import FaceRecord, InputError
@@ -105,8 +106,7 @@ def primary_regions(
         if not store.has(key, stamps[record.path]):
             todo.append(record)
     made.kept = len(stamps) - len(todo)
-    place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
-    place = place if device == "auto" else torch.device(device)
+    place = device_of(device)
     done = len(records) - len(todo)
     if report:
         report(done, len(records))

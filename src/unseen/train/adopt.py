@@ -89,8 +89,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # each library has errors of its own for a broken file
+        # torch goes on with advice to read it unsafely.
+        said = " ".join(str(error).split()).split(". ")[0][:200]
         raise InputError(
-            f"{path}: cannot be read as plain weights ({' '.join(str(error).split())[:200]}); a file with "
+            f"{path}: cannot be read as plain weights ({said}); a file with "
             "Python objects is refused: save its state dict alone",
             reason="unreadable",
         ) from error
