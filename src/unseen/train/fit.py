@@ -250,8 +250,8 @@ def _training_loader(
         synthesise=synthesise,
         photometric=data.photometric,
     )
-    if data.photometric == "device":
-        log.info("%s", places(data.transforms))
+    if data.photometric == "device" and trainer.global_rank == 0:
+        log.warning("%s", places(data.transforms))  # not all that was asked for may be possible
     named = all(r.method for r in records if r.label == Label.FAKE)  # what needs names has asked for them
     methods = forgery_methods(records, made(data)) if named else None
     stream = BatchStream(
