@@ -45,7 +45,8 @@ def test_every_face_gets_what_the_networks_say(manifest: Manifest, zoo: list[Run
     assert (height, width) == crop.shape[:2]
     x0, y0, x1, y1 = found.window
     sample = FaceDataset([record], training=False).load(0)
-    again = bring_back([found], 64)[0]
+    maps, seen = bring_back([found], 64)
+    again = maps[0]
     for number, run in enumerate(zoo):
         align = run.transforms[0]
         assert isinstance(align, AlignFace)
@@ -68,19 +69,32 @@ def test_every_face_gets_what_the_networks_say(manifest: Manifest, zoo: list[Run
         gap = np.abs(there - back[y0:y1, x0:x1])[inside[y0:y1, x0:x1] > 0.999]
         assert np.quantile(gap, 0.98) < 0.05
         assert gap.mean() < 0.01
-    assert np.array_equal(found.rank, rank_map(fuse_neighbors(again)).numpy())
+    assert np.array_equal(found.rank, rank_map(torch.where(seen[0], fuse_neighbors(again), 0)).numpy())
 
 
 def test_bring_back_by_hand() -> None:
     # A crop of 8 x 4, a view of its right half: u = ((x + .5) - 4) / 4, v = (y + .5) / 4. Window: all of it.
     place = np.float32([[[1 / 4, 0, -3.5 / 4], [0, 1 / 4, 0.5 / 4]]])
     seen = Seen((4, 8), (0, 0, 8, 4), (np.float16([[0.25, 1.0]]),), place)
-    back = bring_back([seen], 8)[0, 0]  # half a pixel of the crop high, one wide
-    assert back[:, :4].abs().max() == 0  # not seen
+    maps, inside = bring_back([seen], 8)
+    back = maps[0, 0]  # half a pixel of the crop high, one wide
+    assert not inside[0, :, :4].any() and inside[0, :, 4:].all()
+    assert (back[:, :4] == 0.25).all()  # not seen: as at the edge, so that nothing differs there
     # Four columns at u = 1/8, 3/8, 5/8, 7/8; cells centred at 1/4 and 3/4:
     # clamped .25; .25 + .75 * (1/8) / (1/2) = .4375; .8125; 1
     torch.testing.assert_close(back[0, 4:], torch.tensor([0.25, 0.4375, 0.8125, 1.0]))
     assert torch.equal(back[0], back[7])
+    # Eq. 7 at columns 4 to 7: (0 + .1875) / 3, (.1875 + .375) / 3, (.375 + .1875) / 3, .1875 / 2; lambda .15.
+    ranks = Fusion(threshold=1).rank(maps, inside)[0]
+    assert (ranks > 0).all(0).tolist() == [False] * 5 + [True, True, False]
+
+
+def test_the_edge_of_a_view_is_no_region() -> None:
+    place = np.float32([[[1 / 4, 0, -3.5 / 4], [0, 1 / 4, 0.5 / 4]]])  # the right half, see above
+    seen = Seen((4, 8), (0, 0, 8, 4), (np.float16([[0.25, 0.25]]),), place)
+    assert Fusion().rank(*bring_back([seen], 8)).max() == 0  # nothing differs within what was seen
+    whole = Seen((4, 8), (0, 0, 8, 4), (np.float16([[1.0, 1.0]]),), place)
+    assert (Fusion().rank(*bring_back([whole], 8))[0] > 0).all(0).tolist() == [False] * 4 + [True] * 4
 
 
 def test_target_is_the_label(manifest: Manifest, zoo: list[Run], tmp_path: Path) -> None:

@@ -149,9 +149,14 @@ class Fusion:
             floor=self.floor,
         )
 
-    def rank(self, maps: Tensor) -> Tensor:
-        """Fuse and rank. Shape: (..., T, H, W) -> (..., H, W) uint8, see `rank_map`."""
-        return rank_map(self.fuse(maps), by=maps.mean(-3) if self.rank_by == "average" else None)
+    def rank(self, maps: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Fuse and rank; what is not `seen` belongs to no region.
+
+        Shape:
+            maps: (..., T, H, W), seen: (..., H, W) bool -> (..., H, W) uint8, see `rank_map`.
+        """
+        fused = self.fuse(maps) if seen is None else torch.where(seen, self.fuse(maps), 0)
+        return rank_map(fused, by=maps.mean(-3) if self.rank_by == "average" else None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number that decides the maps, for a store's header."""

@@ -22,6 +22,7 @@ from unseen.types import FaceRecord, InputError
 
 __all__ = ["Made", "fuse_again", "primary_regions"]
 
+VERSION = 2  # of the way from maps to ranks; 1 cut maps to 0 beyond a detector's view before they were fused
 Report = Callable[[int, int], None]
 
 
@@ -83,7 +84,7 @@ def primary_regions(
         raise InputError("primary regions: no detectors; expected at least one run folder", reason="empty")
     out, fusion = Path(out), fusion or Fusion()
     rule = {
-        "version": 1,
+        "version": VERSION,
         "size": size,
         "fusion": fusion.to_dict(),
         "target": target,
@@ -119,7 +120,7 @@ def primary_regions(
             good = [(todo[row], seen) for row, seen in batch if isinstance(seen, Seen)]
             made.missing += [(todo[row].path, seen) for row, seen in batch if isinstance(seen, str)]
             if good:
-                ranks = fusion.rank(bring_back([seen for _, seen in good], size, place)).cpu()
+                ranks = fusion.rank(*bring_back([seen for _, seen in good], size, place)).cpu()
                 for (record, seen), rank in zip(good, ranks, strict=True):
                     key = region_key(record.path, manifest.root)
                     writer.add(_row(key, stamps[record.path], seen, rank))
@@ -171,7 +172,14 @@ def fuse_again(
     chosen = [names.index(name) for name in zoo or names]
     members = [old.rule["zoo"][i] for i in chosen]
     digest = zoo_hash(member["weights"] for member in members)
-    rule = {**old.rule, "size": size, "fusion": fusion.to_dict(), "zoo": members, "zoo_hash": digest}
+    rule = {
+        **old.rule,
+        "version": VERSION,
+        "size": size,
+        "fusion": fusion.to_dict(),
+        "zoo": members,
+        "zoo_hash": digest,
+    }
     made, store = _open(out, rule)
     keys = old.keys
     with _Writer(out, rule, shard) as writer:
@@ -180,7 +188,7 @@ def fuse_again(
             rows = [row for row in rows if not store.has(row.key, row.stamp)]
             made.kept += min(batch_size, len(keys) - start) - len(rows)
             if rows:
-                for row, rank in zip(rows, fusion.rank(bring_back(rows, size)), strict=True):
+                for row, rank in zip(rows, fusion.rank(*bring_back(rows, size)), strict=True):
                     writer.add(_row(row.key, row.stamp, row, rank))
             made.made += len(rows)
             if report:

@@ -212,10 +212,11 @@ def _untouched(item: Any) -> Any:
     return item
 
 
-def bring_back(seen: Sequence[Any], size: int, device: torch.device | str = "cpu") -> Tensor:
+def bring_back(seen: Sequence[Any], size: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Bring native maps to the crop: each window as `size` x `size` pixels, bilinear between the maps' cells.
 
-    A detector says nothing of what it did not see: there its map is 0.
+    Beyond what a detector saw its map goes on as at the edge. A step down to 0 there would be a difference
+    between neighbours (eq. 7) that no detector saw, and would draw the edge of a turned view as a region.
 
     Args:
         seen: Rows with `window`, `maps` and `places`, such as `Seen` or `FaceRegions`, of one zoo.
@@ -223,7 +224,8 @@ def bring_back(seen: Sequence[Any], size: int, device: torch.device | str = "cpu
         device: Where to compute.
 
     Shape:
-        N rows of T maps -> (N, T, size, size) float32.
+        N rows of T maps -> maps (N, T, size, size) float32, and where at least one detector saw the crop
+        (N, size, size) bool.
     """
     window = torch.tensor([row.window for row in seen], dtype=torch.float64)  # (N, 4)
     places = torch.from_numpy(np.stack([row.places for row in seen])).double()  # (N, T, 2, 3)
@@ -233,10 +235,11 @@ def bring_back(seen: Sequence[Any], size: int, device: torch.device | str = "cpu
     turn = 2 * places[..., :2] * half[:, None, None]  # (N, T, 2, 2)
     shift = 2 * (places[..., :2] @ middle[:, None, :, None] + places[..., 2:]) - 1  # (N, T, 2, 1)
     matrices = torch.cat([turn, shift], 3).float().to(device)
-    found = []
+    found, inside = [], torch.zeros(len(seen), size, size, dtype=torch.bool, device=device)
     for t in range(matrices.shape[1]):
         maps = torch.from_numpy(np.stack([np.asarray(row.maps[t], np.float32) for row in seen])).to(device)
         grid = functional.affine_grid(matrices[:, t], [len(seen), 1, size, size], align_corners=False)
         there = functional.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
-        found.append(there * (grid.abs().amax(3) <= 1))
-    return torch.stack(found, 1)
+        found.append(there)
+        inside |= grid.abs().amax(3) <= 1
+    return torch.stack(found, 1), inside
