@@ -87,6 +87,7 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(
     ("words", "said"),
     [
         (["detect", "a.jpg", "--frames", "x"], "x; expected a whole number above zero"),
+        (["prepare", "a.jpg", "--seconds-per-file", "-1"], "-1; expected seconds above zero"),
         (["forge", "m.parquet", "--seed", "-1"], "-1; expected a whole number, 0 or more"),
         (["evaluate", "default", "--workers", "1.5"], "1.5; expected a whole number, 0 or more"),
     ],

@@ -138,6 +138,22 @@ def test_listing_is_lazy_sorted_and_follows_no_loops(tmp_path: Path) -> None:
     assert [p.name for p in list_media([str(folder / "*.jpg"), "gone.bin"])] == ["b.jpg", "gone.bin"]
 
 
+def test_what_may_not_be_looked_at_is_listed_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = files(tmp_path / "in", "a/x.jpg", "b/y.jpg")
+    scan = os.scandir
+
+    def closed(place: Path):
+        if Path(place).name == "a":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr("unseen.detect.batch.os.scandir", closed)
+    unnameable = str(tmp_path / ("a" * 300))
+    assert list(list_media([unnameable, folder])) == [Path(unnameable), folder / "a", folder / "b/y.jpg"]
+
+
 def test_lists_and_addresses_become_files_too(stand_in: None, tmp_path: Path) -> None:
     import fsspec
 

@@ -201,6 +201,7 @@ def written(path: Path, data: bytes) -> Path:
         (lambda folder: written(folder / "text.jpg", b"no picture " * 100), {"unreadable"}),
         (lambda folder: written(folder / "cut.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), {"unreadable"}),
         (lambda folder: Path(f"{folder}/a\0b.jpg"), {"unreadable", "missing"}),
+        (lambda folder: folder / ("a" * 300), {"unreadable"}),  # the system refuses to look
         pytest.param(
             lambda folder: hidden(folder / "closed.jpg"),
             {"permission"},

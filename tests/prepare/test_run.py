@@ -124,6 +124,21 @@ def test_one_folder_has_one_rule(folder: Path, tmp_path: Path) -> None:
     assert caught.value.reason == "other_rule"
 
 
+def test_a_finder_that_is_not_installed_is_told_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mtcnn", None)
+    with pytest.raises(InputError, match=r"pip install 'unseen\[mtcnn\]'"):
+        prepare(list_inputs([folder]), tmp_path / "out", rule=CropRule(finder="mtcnn"), workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("margin", [-0.1, float("nan"), float("inf")])
+def test_a_margin_that_is_none_is_refused(margin: float) -> None:
+    with pytest.raises(InputError, match="expected face sizes around the face, 0 or more"):
+        CropRule(margin=margin)
+
+
 def test_a_changed_file_is_done_again(folder: Path, tmp_path: Path) -> None:
     picture = tmp_path / "p.png"
     shutil.copy(folder / "wall.png", picture)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.cli.codes import FAILED, FAKE, OK
-from unseen.cli.show import add_verb, positive, watch
+from unseen.cli.show import add_verb, positive, seconds, watch
 from unseen.types import InputError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def add(verbs: Any) -> None:
     many.add_argument("--address", help="of a Ray cluster: auto, ray://HOST:10001 (default: one here)")
     many.add_argument("--resume", action="store_true", help="go on with the table of an earlier call")
     many.add_argument(
-        "--seconds-per-file", type=float, default=120.0, help="a file that takes longer is given up (120)"
+        "--seconds-per-file", type=seconds, default=120.0, help="a file that takes longer is given up (120)"
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.cli.codes import OK
-from unseen.cli.show import add_engine, add_verb, engine_of, positive, table, watch
+from unseen.cli.show import add_engine, add_verb, engine_of, positive, seconds, table, watch
 from unseen.types import InputError, Label
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--finder", choices=["default", "dlib", "mtcnn"], default="default")
     verb.add_argument("--workers", type=positive, help="processes (default: one a core)")
     verb.add_argument(
-        "--seconds-per-file", type=float, default=600.0, help="then it is dropped (default: 600)"
+        "--seconds-per-file", type=seconds, default=600.0, help="then it is dropped (default: 600)"
     )
     add_engine(verb)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from unseen.types import InputError
 
-__all__ = ["add_engine", "add_verb", "engine_of", "natural", "positive", "table", "watch"]
+__all__ = ["add_engine", "add_verb", "engine_of", "natural", "positive", "seconds", "table", "watch"]
 
 
 def add_verb(
@@ -37,6 +37,17 @@ def natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text}; expected a whole number, 0 or more")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a time above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text}; expected seconds above zero")
+    return value
 
 
 @contextmanager

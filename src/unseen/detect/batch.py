@@ -184,14 +184,19 @@ def list_media(given: Iterable[str | Path]) -> Iterator[Path]:
 
     for item in given:
         path, text = Path(item), str(item)
-        url = None if path.exists() else address(text)
+        try:
+            there, folder = path.exists(), path.is_dir()
+        except OSError:  # a name too long, a folder that may not be entered: its verdict says so
+            yield path
+            continue
+        url = None if there else address(text)
         if path.suffix.lower() == ".csv" and exists(text):
             yield from (row.path for row in read_list(path))
         elif url is not None:
             yield from far_files(url)
-        elif path.is_dir():
+        elif folder:
             yield from _some(_walk(path), f"{text}: no pictures or videos in this folder or below")
-        elif not path.exists() and any(mark in text for mark in "*?["):
+        elif not there and any(mark in text for mark in "*?["):
             matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - absolute patterns
             files = (Path(match) for match in matches if Path(match).is_file())
             yield from _some(files, f"{text}: no file matches this pattern")
@@ -208,8 +213,12 @@ def _some(files: Iterator[Path], none: str) -> Iterator[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        inside = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    except OSError:  # may not be read: an error of its own in the table, not a gap that nobody sees
+        yield folder
+        return
     for entry in inside:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path))

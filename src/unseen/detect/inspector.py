@@ -135,7 +135,7 @@ class Inspector:
         here = path
         with ExitStack() as held:
             try:
-                if not path.exists():
+                if address(path) is not None and not path.exists():
                     here = held.enter_context(local_copy(path))
                 media = open_media(here, self.limits, threads=self.threads)
                 loading = self._start_loading()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unseen.data.places import name_of, state_of
+from unseen.media.faces import face_finder
 from unseen.prepare.inputs import InputFile
 from unseen.prepare.journal import Journal, Row, claim_folder
 from unseen.prepare.pool import work_off
@@ -65,10 +66,13 @@ def prepare(
         report: Called with (files done, files in all) after each file.
 
     Raises:
-        InputError: `out` holds crops made by another rule (`other_rule`), or is a file.
+        InputError: `out` holds crops made by another rule (`other_rule`), or is a file; the finder is not
+            installed (`missing_extra`).
     """
     out = Path(out)
     rule = rule or CropRule()
+    if rule.finder != CropRule.finder:
+        face_finder(rule.finder)  # what is not installed is said once here, not of each file
     claim_folder(out, "prepare", rule.to_dict())
     with Journal(out / "journal.jsonl") as journal:
         todo = [item for item in items if not journal.has(name_of(item.path), _stamp(item))]

@@ -46,6 +46,10 @@ class CropRule:
     finder: str = "default"
     limits: Limits = field(default_factory=Limits)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < float("inf"):
+            raise InputError(f"prepare: margin {self.margin}; expected face sizes around the face, 0 or more")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the folder's `prepare.json`."""
         return asdict(self)
