@@ -307,3 +307,45 @@ def test_a_store_that_does_not_fit_is_told(
         train(looking(labelled_file, inpainter, f"data.residuals={half}"), tmp_path / "d")
     with pytest.raises(InputError, match="no folder of residuals"):
         train(looking(labelled_file, inpainter, f"data.residuals={tmp_path}"), tmp_path / "e")
+
+
+@pytest.mark.slow
+def test_scoring_reads_the_store_too(
+    store: Path, inpainter: Path, labelled_file: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from unseen.evaluate.run import score_records
+    from unseen.models.inpainter import FaceInpainter
+
+    run = train(looking(labelled_file, inpainter, "trainer.max_steps=1"), tmp_path / "run")
+    words = ["evaluate", str(run), "--manifest", str(labelled_file), "--split", "all", "--resamples", "0"]
+    words += ["--workers", "0", "--device", "cpu", "--batch-size", "5"]
+    kept = ["--residuals", str(store)]
+    assert main([*words, "--out", str(tmp_path / "fresh.parquet")]) == 0
+    finer = tmp_path / "float16"
+    more = ["--out", str(finer), "--dtype", "float16", "--workers", "0", "--device", "cpu"]
+    assert main(["prepare", "residuals", str(labelled_file), "--inpainter", str(inpainter), *more]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceInpainter, "residual", None)  # whoever called it would fail
+        assert main([*words, *kept, "--out", str(tmp_path / "kept.parquet")]) == 0
+        loaded = load_run(run)
+        rows = Manifest.read(labelled_file).records()
+        scored = score_records(loaded.model, rows, loaded.transforms, residuals=ResidualStore(finer))
+    fresh, eight = (ScoreTable.read(tmp_path / f"{name}.parquet") for name in ("fresh", "kept"))
+    scores = [table.frames()["score"].to_numpy() for table in (fresh, eight, scored)]
+    assert scores[1] == pytest.approx(scores[0], abs=0.02) and len(scores[0]) == 13
+    assert np.abs(scores[2] - scores[0]).max() < np.abs(scores[1] - scores[0]).max()
+    assert (eight.card["residuals"], "residuals" in fresh.card) == ("stored as int8", False)
+
+    def told(*more: str) -> str:
+        capsys.readouterr()
+        assert main([*words, *more]) == 2
+        return capsys.readouterr().err
+
+    assert "leave out --robustness" in told(*kept, "--robustness")
+    header = json.loads((finer / "header.json").read_text())
+    header["made_by"]["inpainter"] = "0" * 64
+    (finer / "header.json").write_text(json.dumps(header))
+    assert "made by another inpainter" in told("--residuals", str(finer))
+    words[1] = str(inpainter)
+    assert "looks at no residual" in told(*kept)

@@ -46,6 +46,12 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--probability", action="store_true", help="--predict gives probabilities, not log-odds"
     )
+    verb.add_argument(
+        "--residuals",
+        type=Path,
+        metavar="DIR",
+        help="of `unseen prepare residuals`: an RFFR run reads them instead of painting each face again",
+    )
     numbers = verb.add_argument_group("numbers")
     numbers.add_argument("--aggregate", default="mean", help="frames to a video's score (default: mean)")
     numbers.add_argument(
@@ -89,6 +95,12 @@ def run(known: argparse.Namespace) -> int:
 
     if known.list_protocols:
         return list_protocols()
+    if known.residuals is not None and (known.efficiency or known.robustness or known.scores is not None):
+        raise InputError(
+            "--residuals is of the pictures as they are, and for scoring; leave out --robustness, "
+            "--efficiency and --scores",
+            reason="usage",
+        )
     if known.efficiency:
         return run_efficiency(known)
     if known.robustness:

@@ -15,6 +15,7 @@ from unseen.types import FaceRecord, InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from unseen.data.residuals import ResidualStore
     from unseen.data.transforms import Transform
     from unseen.evaluate.run import Elsewhere, Scored
     from unseen.evaluate.scores import ScoreTable
@@ -69,6 +70,7 @@ class Scorer:
         card: What every table it makes carries.
         data: What it was trained and chosen on: of a run's facts.
         known: The command line.
+        residuals: Of the pictures, computed before.
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class Scorer:
         card: Mapping[str, Any],
         data: Mapping[str, Any],
         known: argparse.Namespace,
+        residuals: ResidualStore | None = None,
     ) -> None:
         self.detector, self.transforms, self.card = detector, list(transforms), dict(card)
-        self.data, self.known = data, known
+        self.data, self.known, self.residuals = data, known, residuals
 
     def __call__(
         self,
@@ -114,6 +117,7 @@ class Scorer:
                 card=self.card_of(records) | dict(card or {}),
                 report=lambda done, _: report(done, len(records)),
                 elsewhere=self._elsewhere(out, before),
+                residuals=self.residuals,
             )
 
     def _elsewhere(self, out: Path, before: Sequence[Transform]) -> Elsewhere | None:
@@ -123,8 +127,11 @@ class Scorer:
         from unseen.evaluate.run import fingerprint
         from unseen.prepare.journal import Journal
 
-        names = ("model", "predict", "align", "probability", "device")
-        words = json.dumps({name: getattr(self.known, name, None) for name in names})
+        names = ("model", "predict", "align", "probability", "device", "residuals")
+        said = {name: getattr(self.known, name, None) for name in names}
+        if self.residuals is not None:
+            said["residuals"] = str(self.residuals.folder.absolute())  # workers start elsewhere
+        words = json.dumps(said)
         engine = engine_of(self.known)
         path = out.absolute().with_name(out.name + ".journal")
 
@@ -169,7 +176,12 @@ def score_batch(batch: tuple[int, list[FaceRecord]], words: str, before: Sequenc
 
     held = _held(words)
     return score_some(
-        held.detector, batch[1], [*before, *held.transforms], device=held.known.device, precision="float32"
+        held.detector,
+        batch[1],
+        [*before, *held.transforms],
+        device=held.known.device,
+        precision="float32",
+        residuals=held.residuals,
     )
 
 
@@ -193,6 +205,8 @@ def scorer(known: argparse.Namespace) -> Scorer:
     if (known.model is None) == (predict is None):
         raise InputError("evaluate: give a RUN, or --predict module:function", reason="usage")
     if predict is not None:
+        if getattr(known, "residuals", None) is not None:
+            raise InputError("--residuals goes with a RUN, not with --predict", reason="usage")
         return _foreign(known, predict)
     from unseen.checkpoint import load_run
 
@@ -207,7 +221,13 @@ def scorer(known: argparse.Namespace) -> Scorer:
         "checkpoint": f"the {keep} one{chosen}",
         "seed": run.recipe.seed,
     }
-    return Scorer(run.model, run.transforms, card, run.facts.get("data", {}), known)
+    residuals = None
+    if getattr(known, "residuals", None) is not None:
+        from unseen.data.residuals import ResidualStore
+
+        residuals = ResidualStore(known.residuals)
+        residuals.check_network(run.model, "--residuals")
+    return Scorer(run.model, run.transforms, card, run.facts.get("data", {}), known, residuals)
 
 
 def _foreign(known: argparse.Namespace, predict: str) -> Scorer:

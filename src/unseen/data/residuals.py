@@ -113,6 +113,28 @@ class ResidualStore:
                     reason="other_inpainter" if name == "inpainter" else "other_residuals",
                 )
 
+    def check_network(self, network: object, word: str = "data.residuals") -> None:
+        """Refuse residuals that a network would not have made itself.
+
+        Args:
+            network: Its `backbone` says what its residuals depend on (`recipe_of_residuals`).
+            word: What the user called the store.
+
+        Raises:
+            InputError: They were made by another inpainter or otherwise, or the network has no use for any.
+        """
+        backbone = getattr(network, "backbone", None)
+        if getattr(backbone, "residual_branch", None) is None:
+            raise InputError(
+                f"{word}: {self.folder}: this run's network looks at no residual", reason="usage"
+            )
+        made_by = backbone.recipe_of_residuals()  # type: ignore[union-attr]
+        if made_by["residual"] == "high_pass":
+            raise InputError(
+                f"{word}: a filter's residual is cheap and is not stored; leave it out", reason="usage"
+            )
+        self.check(made_by)
+
 
 class ResidualWriter:
     """Writes shards; a killed run loses only the rows of the shard that was not full yet.

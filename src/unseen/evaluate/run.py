@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from unseen.data.dataset import FaceDataset, collate, start_worker
 from unseen.data.memory import keep_memory
+from unseen.data.residuals import ResidualStore
 from unseen.data.transforms import Transform
 from unseen.evaluate.scores import ScoreTable
 from unseen.evaluate.summary import summary, to_json, to_markdown
 from unseen.evaluate.writing import ScoreWriter
+from unseen.models.detector import Detector
 from unseen.models.device import device_of
-from unseen.types import FaceRecord, FaceSample, InputError
+from unseen.types import FaceBatch, FaceRecord, FaceSample, InputError
 
 __all__ = [
     "Elsewhere",
@@ -40,13 +43,13 @@ Scored = tuple[float | None, str | None]  # a score, or why there is none
 Elsewhere = Callable[[Sequence[list[FaceRecord]]], Iterable[tuple[int, list[Scored]]]]
 
 
-class _Chunks(Dataset[tuple[Tensor | None, list[int], dict[int, str]]]):
+class _Chunks(Dataset[tuple[FaceBatch | None, list[int], dict[int, str]]]):
     """A data set whose item is a list of indices: their pictures, and why some have none."""
 
-    def __init__(self, faces: FaceDataset) -> None:
-        self.faces = faces
+    def __init__(self, faces: FaceDataset, residuals: ResidualStore | None) -> None:
+        self.faces, self.residuals = faces, residuals
 
-    def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor | None, list[int], dict[int, str]]:
+    def __getitem__(self, indices: Sequence[int]) -> tuple[FaceBatch | None, list[int], dict[int, str]]:
         samples: list[FaceSample] = []
         good: list[int] = []
         bad: dict[int, str] = {}
@@ -56,7 +59,13 @@ class _Chunks(Dataset[tuple[Tensor | None, list[int], dict[int, str]]]):
                 good.append(index)
             except InputError as error:
                 bad[index] = str(error)
-        return (collate([s] for s in samples).image if samples else None), good, bad
+        if not samples:
+            return None, good, bad
+        batch = collate([s] for s in samples)
+        if self.residuals is not None:
+            found = self.residuals.of(batch.image.numpy(), [s.record.path for s in samples])
+            batch.residual = torch.from_numpy(found)
+        return batch, good, bad
 
 
 def fingerprint(records: Sequence[FaceRecord]) -> str:
@@ -82,6 +91,7 @@ def score_records(
     report: Report | None = None,
     card: Mapping[str, Any] | None = None,
     elsewhere: Elsewhere | None = None,
+    residuals: ResidualStore | None = None,
 ) -> ScoreTable:
     """Score every record once, in order.
 
@@ -102,14 +112,18 @@ def score_records(
         report: Called after each batch with faces done and faces a second.
         card: What to keep beside the scores: model, recipe, checkpoint rule.
         elsewhere: Scores lists of `batch_size` records by `score_some` on other machines, in any order.
+        residuals: Where the residual of each aligned picture lies (`unseen prepare residuals`), for a
+            detector on a `ResidualBackbone`, which then paints nothing. Scores differ by their rounding.
 
     Returns:
         The table; its card says what made it.
 
     Raises:
-        InputError: No records, pictures of different sizes in a batch, or every row lacks what a transform
-            needs.
+        InputError: No records, pictures of different sizes in a batch, every row lacks what a transform
+            needs, or the residuals were made by another inpainter or lack a picture.
     """
+    if residuals is not None:
+        residuals.check_network(detector, "residuals")
     if not records:
         raise InputError("no records to score; does `where` or `--split` leave any?", reason="empty")
     keep_memory()
@@ -118,13 +132,15 @@ def score_records(
         "transforms": [type(t).__name__ for t in transforms],
         "aggregation": "mean",
         "precision": precision,
+        **({"residuals": f"stored as {residuals.header['dtype']}"} if residuals is not None else {}),
         **(card or {}),
     }
     if elsewhere is not None:
         rows = _rows_elsewhere(records, transforms, batch_size, elsewhere, report)
     else:
         faces = FaceDataset(records, transforms, training=False)
-        rows = _rows(detector, faces, batch_size, workers, device_of(device), precision, report)
+        chunks = _Chunks(faces, residuals)
+        rows = _rows(detector, chunks, batch_size, workers, device_of(device), precision, report)
     if out is not None:
         with ScoreWriter(out, card=card) as writer:
             for record, score, status, reason in rows:
@@ -140,13 +156,14 @@ def score_some(
     *,
     device: str | torch.device = "auto",
     precision: Precision = "float32",
+    residuals: ResidualStore | None = None,
 ) -> list[Scored]:
     """Score one batch of a larger table: a score, or why there is none, for each record.
 
     What all rows lack is found by whoever has all of them; here each row says for itself what it lacks.
     """
-    faces = FaceDataset(records, transforms, training=False, check=False)
-    rows = _rows(detector, faces, len(records), 0, device_of(device), precision, None)
+    chunks = _Chunks(FaceDataset(records, transforms, training=False, check=False), residuals)
+    rows = _rows(detector, chunks, len(records), 0, device_of(device), precision, None)
     return [(score, reason) for _, score, _, reason in rows]
 
 
@@ -175,7 +192,7 @@ def _rows_elsewhere(
 
 def _rows(
     detector: nn.Module,
-    faces: FaceDataset,
+    pieces: _Chunks,
     batch_size: int,
     workers: int,
     device: torch.device,
@@ -183,10 +200,10 @@ def _rows(
     report: Report | None,
 ) -> Iterator[tuple[FaceRecord, float | None, str | None, str | None]]:
     """Yield each record with its score, or with a status and a reason."""
-    records = faces.records
+    records = pieces.faces.records
     chunks = [range(i, min(i + batch_size, len(records))) for i in range(0, len(records), batch_size)]
     loader: DataLoader[Any] = DataLoader(
-        _Chunks(faces),
+        pieces,
         batch_size=None,
         sampler=chunks,
         num_workers=workers,
@@ -200,11 +217,11 @@ def _rows(
     detector.to(device).eval()
     start, done = time.perf_counter(), 0
     try:
-        for chunk, (image, good, bad) in zip(chunks, loader, strict=True):
+        for chunk, (batch, good, bad) in zip(chunks, loader, strict=True):
             scores = (
                 {}
-                if image is None
-                else dict(zip(good, _score(detector, image, device, precision), strict=True))
+                if batch is None
+                else dict(zip(good, _score(detector, batch, device, precision), strict=True))
             )
             for index in chunk:
                 # No status is needed: a row without a score is `unreadable`.
@@ -221,10 +238,15 @@ def _untouched(item: Any) -> Any:
     return item
 
 
-def _score(detector: nn.Module, image: Tensor, device: torch.device, precision: Precision) -> list[float]:
-    """Return the log-odds of a batch. Shape: (B, 3, H, W) uint8."""
+def _score(detector: nn.Module, batch: FaceBatch, device: torch.device, precision: Precision) -> list[float]:
+    """Return the log-odds of a batch."""
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         # The layout that convolutions prefer, whatever the layout of their weights.
-        picture = image.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        score: Tensor = detector(picture.float().div_(255)).score
+        image = batch.image.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        image = image.float().div_(255)
+        if batch.residual is None:
+            score: Tensor = detector(image).score
+        else:
+            assert isinstance(detector, Detector)  # or `check_network` would have refused
+            score = detector.output(replace(batch, image=image, residual=batch.residual.to(device))).score
     return [float(s) for s in score.float().cpu().tolist()]

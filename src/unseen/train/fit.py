@@ -32,7 +32,7 @@ from unseen.train.learner import Learner, draw_seed
 from unseen.train.loaders import BatchStream, FaceBatches, make_loader
 from unseen.train.processes import ByHand, layout
 from unseen.train.progress import TrainingProgress
-from unseen.train.rows import check_sizes, check_store, fixed, made, places, read_rows, worker_count
+from unseen.train.rows import check_sizes, fixed, made, places, read_rows, worker_count
 from unseen.train.validation import Judge, PaintingJudge
 from unseen.train.weights import initialize
 from unseen.types import FaceRecord, InputError, Label
@@ -127,7 +127,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
     if resume:
         course.resume(learner)
     if stored is not None:
-        check_store(stored, model)
+        stored.check_network(model)
     if first:
         course.loggers += _loggers(out, learner.step)
     learner.after_step = course

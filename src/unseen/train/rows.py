@@ -6,18 +6,14 @@ import logging
 import os
 from collections.abc import Sequence
 
-from torch import nn
-
 from unseen.data.batched import movable
 from unseen.data.changes import Photometric
 from unseen.data.manifest import Manifest, rows_of
-from unseen.data.residuals import ResidualStore
 from unseen.data.transforms import AlignFace, Transform
-from unseen.methods.rffr import ResidualBackbone
 from unseen.recipe import DataSettings
 from unseen.types import FaceRecord, InputError, Label
 
-__all__ = ["check_sizes", "check_store", "fixed", "made", "places", "read_rows", "worker_count"]
+__all__ = ["check_sizes", "fixed", "made", "places", "read_rows", "worker_count"]
 
 log = logging.getLogger("unseen.train")
 
@@ -118,17 +114,3 @@ def places(transforms: Sequence[Transform]) -> str:
     if not moved and here:
         return f"data.photometric: {said}; the last transform, {last}, belongs to the processor"
     return f"data.photometric: {said}"
-
-
-def check_store(stored: ResidualStore, model: nn.Module) -> None:
-    """Refuse residuals that the model would not have made itself.
-
-    Raises:
-        InputError: They were made by another inpainter or otherwise, or the model has no use for any.
-    """
-    backbone = getattr(model, "backbone", None)
-    if not isinstance(backbone, ResidualBackbone) or backbone.residual_branch is None:
-        raise InputError(f"data.residuals: {stored.folder}: this recipe's network looks at no residual")
-    if backbone.residual == "high_pass":
-        raise InputError("data.residuals: a filter's residual is cheap and is not stored; leave the key out")
-    stored.check(backbone.recipe_of_residuals())
