@@ -8,6 +8,7 @@ from typing import Any
 
 from unseen.cli.codes import FAILED, OK
 from unseen.cli.show import add_verb, positive, watch
+from unseen.data.places import name_of
 from unseen.types import InputError
 
 __all__ = ["add"]
@@ -39,7 +40,8 @@ def run(known: argparse.Namespace) -> int:
         bad = check_packed(manifest)
         for line in bad[:20]:
             print(line)
-        print(f"{known.manifest}: {len(bad)} bad crops" if bad else f"{known.manifest}: every crop is whole")
+        name = name_of(known.manifest)
+        print(f"{name}: {len(bad)} bad crops" if bad else f"{name}: every crop is whole")
         return FAILED if bad else OK
     if known.out is None:
         raise InputError("pack: give --out FOLDER for the shards", reason="usage")
