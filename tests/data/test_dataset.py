@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from unseen.data.dataset import FaceDataset, collate, read_crop, start_worker
+from unseen.data.dataset import FaceDataset, collate, read_crop
 from unseen.data.photometric import Blur, ColorJitter, JpegCompress, Noise
 from unseen.data.samplers import Balanced, Draw, Ordered
 from unseen.data.transforms import AlignFace, Flip, Transform
+from unseen.data.workers import start_worker
 from unseen.methods.sbi import SelfBlend
 from unseen.types import FaceBatch, FaceRecord, FaceSample, InputError, Label
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -17,12 +16,13 @@ from torch import Tensor
 from unseen.data.batched import changes_of, movable
 from unseen.data.changes import Photometric
 from unseen.data.domains import domain_of
-from unseen.data.places import after_fork, read_place
+from unseen.data.places import read_place
 from unseen.data.samplers import Draw, Synthesis
 from unseen.data.transforms import Transform, for_evaluation
+from unseen.data.workers import planes
 from unseen.types import FaceBatch, FaceRecord, FaceSample, InputError, Label
 
-__all__ = ["FaceDataset", "collate", "read_crop", "start_worker"]
+__all__ = ["FaceDataset", "collate", "read_crop"]
 
 _log = logging.getLogger(__name__)
 
@@ -290,7 +290,7 @@ def collate(items: Iterable[list[FaceSample]], *, methods: Sequence[str] | None 
             )
     weights = [s.weight for s in samples]
     return FaceBatch(
-        image=_planes([s.image for s in samples]),
+        image=planes([s.image for s in samples]),
         label=torch.tensor([-1 if s.label is None else int(s.label) for s in samples]),
         weight=None if all(w == 1 for w in weights) else torch.tensor(weights, dtype=torch.float32),
         domain=None
@@ -302,33 +302,7 @@ def collate(items: Iterable[list[FaceSample]], *, methods: Sequence[str] | None 
     )
 
 
-def _planes(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Bring pictures together, channels first; in a worker at once in the memory that the trainer will read.
-
-    Shape:
-        B times (H, W, 3) -> (B, 3, H, W).
-    """
-    height, width, _ = pictures[0].shape
-    shape = (len(pictures), 3, height, width)
-    if torch.utils.data.get_worker_info() is None:
-        image = torch.empty(shape, dtype=torch.uint8)
-    else:
-        # Otherwise the batch would be copied there when it is sent.
-        shared = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
-        image = torch.empty(0, dtype=torch.uint8).set_(shared).view(shape)
-    for planes, picture in zip(image.numpy(), pictures, strict=True):
-        cv2.split(picture, list(planes))  # ten times as fast as a permuted copy
-    return image
-
-
 def _regions(samples: Sequence[FaceSample]) -> list[Tensor] | None:
     if all(s.regions is None for s in samples):
         return None
     return [torch.zeros(0, 4) if s.regions is None else torch.from_numpy(s.regions) for s in samples]
-
-
-def start_worker(number: int) -> None:
-    """Prepare a worker process: OpenCV's own threads would only fight with the other workers'."""
-    del number
-    after_fork()
-    cv2.setNumThreads(0)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from unseen.data.dataset import FaceDataset, collate, start_worker
+from unseen.data.dataset import FaceDataset, collate
 from unseen.data.memory import keep_memory
 from unseen.data.residuals import ResidualStore
 from unseen.data.transforms import Transform
+from unseen.data.workers import start_worker
 from unseen.evaluate.scores import ScoreTable
 from unseen.evaluate.summary import summary, to_json, to_markdown
 from unseen.evaluate.writing import ScoreWriter

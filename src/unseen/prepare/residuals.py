@@ -87,7 +87,7 @@ def prepare_residuals(
     import torch
     from torch.utils.data import DataLoader
 
-    from unseen.data.dataset import start_worker
+    from unseen.data.workers import start_worker
     from unseen.models.device import device_of
 
     if not records:

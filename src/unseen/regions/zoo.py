@@ -19,7 +19,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from unseen.checkpoint import Run
-from unseen.data.dataset import collate, read_crop, start_worker
+from unseen.data.dataset import collate, read_crop
+from unseen.data.workers import start_worker
 from unseen.explain.draw import fit_affine
 from unseen.explain.gradcam import class_activation_map
 from unseen.models.detector import Detector

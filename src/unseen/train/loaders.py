@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from unseen.data.dataset import FaceDataset, collate, start_worker
+from unseen.data.dataset import FaceDataset, collate
 from unseen.data.residuals import ResidualStore
 from unseen.data.samplers import Draw, Sampler
+from unseen.data.workers import start_worker
 from unseen.types import FaceBatch, FaceRecord, InputError, Label
 
 __all__ = ["BatchStream", "FaceBatches", "make_loader", "validation_draws"]
