@@ -360,6 +360,16 @@ def test_the_discriminator_finds_what_depends_and_only_that() -> None:
         assert late > -0.7 if tied else late < -1.2, (tied, late)
 
 
+def test_one_face_costs_nothing_and_reaches_every_parameter() -> None:
+    part = Decomposition(plain(), domain_weight=0.0)
+    part.progress(0.5)
+    features, aux = part(seen(torch.randn(1, 6, 4, 4)))
+    (loss,) = part.losses(aux, batch([1])).values()
+    loss.backward()  # several processes wait for the gradient of each of T's weights
+    assert loss.item() == 0
+    assert all(p.grad is not None and not p.grad.any() for p in part.discriminator.parameters())
+
+
 def test_domain_loss_by_hand() -> None:
     part = Decomposition(plain(), domains=3, decorrelation_weight=0.0, domain_weight=2.0, dropout=0.0)
     last = part.domain_classifier[-1]
@@ -459,6 +469,13 @@ def test_head_mixes_cross_entropy_and_ranking() -> None:
     assert terms["auc"].item() == pytest.approx(0.75 * 0.03125)
     assert set(AucHead(plain(), alpha=1.0).losses(logits(SCORE), faces)) == {"cross_entropy"}
     assert set(AucHead(plain(), alpha=0.0).losses(logits(SCORE), faces)) == {"auc"}
+
+
+def test_head_refuses_a_face_without_a_label() -> None:
+    faces = batch([1, 0])
+    faces.label[1] = -1  # what `collate` gives it
+    with pytest.raises(IndexError):
+        AucHead(plain()).losses(logits(torch.zeros(2)), faces)
 
 
 def test_head_ranks_probabilities_if_asked() -> None:

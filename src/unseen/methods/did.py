@@ -204,9 +204,9 @@ class AucHead(Head):
         score = at_least_single(logits[:, 0])  # (B,)
         terms: dict[str, Tensor] = {}
         if self.alpha > 0:
-            entropy = functional.binary_cross_entropy_with_logits(
-                score, batch.label.to(score.dtype), reduction="none"
-            )
+            # Binary cross entropy as that of the logits 0 and s, which refuses faces without a label (-1).
+            both = torch.stack([torch.zeros_like(score), score], 1)  # (B, 2)
+            entropy = functional.cross_entropy(both, batch.label, reduction="none")
             terms["cross_entropy"] = self.alpha * weighted_mean(entropy, batch.weight)
         if self.alpha < 1:
             ranked = score if self.space == "logit" else score.sigmoid()
@@ -339,11 +339,11 @@ class Decomposition(Part):
 
         The term in the loss is -V. With +V and a reversal both players would do the opposite.
         """
-        if len(aux.forgery) < 2:  # nothing to shuffle
-            return (aux.forgery * 0).sum()
         forgery, other = (reverse_gradient(half, self.beta) for half in (aux.forgery, aux.other))
         partner = derangement(len(forgery), forgery.device)
-        return dependence(*self.discriminator(forgery, other, partner))
+        value = dependence(*self.discriminator(forgery, other, partner))
+        # One face has nothing to be shuffled with, but several processes wait for T's gradients all the same.
+        return value if len(forgery) > 1 else value * 0
 
     def progress(self, share: float) -> None:
         """Set beta."""
