@@ -19,6 +19,7 @@ for file in files:
             print(f"  person {person.id}: not judged, {person.reason}")
         else:
             seen = len(person.scored)
-            print(f"  person {person.id}: probability of fake {person.probability:.2f} in {seen} frames")
+            frames = "1 frame" if seen == 1 else f"{seen} frames"
+            print(f"  person {person.id}: probability of fake {person.probability:.2f} in {frames}")
     for warning in verdict.warnings:
         print(f"  note: {warning}")

@@ -169,9 +169,8 @@ def _say(verdicts: list[Verdict], report: Path | None) -> None:
         if len(verdict.people) > 1:
             for person in verdict.people:
                 said = "not judged" if person.probability is None else f"{person.probability:.2f}"
-                out.print(
-                    Text(f"  person {person.id}: {person.verdict}, {said}, {len(person.scored)} frames")
-                )
+                frames = "1 frame" if len(person.scored) == 1 else f"{len(person.scored)} frames"
+                out.print(Text(f"  person {person.id}: {person.verdict}, {said}, {frames}"))
         for warning in verdict.warnings:
             out.print(Text(f"  note: {warning}", style="dim"))
     if report is not None:

@@ -108,7 +108,10 @@ def _unscored(table: ScoreTable) -> list[str]:
     ((path, reason),) = first
     # A reason of ours begins with the path.
     why = (reason or "no reason is given").removeprefix(f"{path}: ")
-    return [f"{lost.select(pl.len()).collect().item():,} rows have no score; the first is {path}: {why}"]
+    count = int(lost.select(pl.len()).collect().item())
+    if count == 1:
+        return [f"1 row has no score, {path}: {why}"]
+    return [f"{count:,} rows have no score; the first is {path}: {why}"]
 
 
 def _absent(name: str, values: Mapping[str, float]) -> list[str]:

@@ -334,8 +334,9 @@ class FaceInpainter(nn.Module):
         fakes = [(row, r) for row, r in enumerate(records, 1) if r.label != Label.REAL]
         if fakes:
             row, record = fakes[0]
+            label = "none" if record.label is None else f"{int(record.label)} (fake)"
             raise InputError(
-                f"row {row} ({record.path}): label {record.label!r}, and {len(fakes) - 1} more like it; an "
+                f"row {row} ({record.path}): label {label}, and {len(fakes) - 1} more like it; an "
                 "inpainter must see real faces only: leave them out, or give `data.methods: []`",
                 reason="fakes",
             )
