@@ -184,7 +184,11 @@ def bench(faces_file: Path, folder: Path) -> Path:
     return folder / "bench.parquet"
 
 
-def run_pair(folder: Path) -> None:
+def run_pair(folder: Path, made: dict[str, dict]) -> None:
+    """Train all of these, in their order, in two processes."""
+    for name, recipe in made.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    (folder / "order.json").write_text(json.dumps(list(made)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -229,10 +233,7 @@ def test_every_method_learns_in_two_processes_what_it_learns_in_one(
     two, one = tmp_path / "two", tmp_path / "one"
     two.mkdir()
     made = recipes(manifest, tmp_path / "regions", two / "inpainter")
-    for name, recipe in made.items():
-        (two / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
-    (two / "order.json").write_text(json.dumps(list(made)))
-    run_pair(two)
+    run_pair(two, made)
     for name in made:
         first, second = (torch.load(two / f"{name}.{rank}.pt", weights_only=True) for rank in (0, 1))
         for key, value in first["state"].items():

@@ -144,7 +144,8 @@ class TrainerSettings:
         accelerator: Kind of device, as Lightning names it.
         devices: How many of them on each node, or `auto`: what torchrun or srun started, else all GPUs.
         num_nodes: Machines that train together.
-        strategy: `ddp` keeps the whole network in each process; `auto` does so if there is more than one.
+        strategy: `ddp` keeps the whole network in each process; `auto` does so if there is more than one;
+            `fsdp` keeps a piece of the backbone, its gradients and its optimizer's memory in each.
         channels_last: Memory layout of pictures; faster for convolutions on CPUs and newer GPUs.
         compile: Let torch.compile make kernels of the backbone. It takes minutes once, and needs a compiler.
         clip: Largest norm of all gradients together; null does not clip.
@@ -171,7 +172,7 @@ class TrainerSettings:
     accelerator: str = "auto"
     devices: int | Literal["auto"] = "auto"
     num_nodes: int = 1
-    strategy: Literal["auto", "ddp"] = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     channels_last: bool = True
     compile: bool = False
     clip: float | None = None

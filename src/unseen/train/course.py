@@ -17,6 +17,7 @@ from unseen.data.dataset import FaceDataset
 from unseen.train.learner import Learner
 from unseen.train.processes import gather
 from unseen.train.progress import TrainingProgress
+from unseen.train.sharding import whole, whole_state
 from unseen.types import InputError
 
 __all__ = ["BEST", "LAST", "Course"]
@@ -88,26 +89,27 @@ class Course:
             self._report(step)
         if self.stopped or last:
             learner.trainer.should_stop = True
-        if self.writes and (validated or last or (self.save_every and step % self.save_every == 0)):
+        if validated or last or (self.save_every and step % self.save_every == 0):
             self.save(learner)
 
     def _validated(self, learner: Learner) -> None:
         assert self.validate is not None
-        numbers = self.validate(learner.final)
+        with whole(learner.final):
+            numbers = self.validate(learner.final)
         self._log(numbers, learner.step)
         self.progress.validated(learner.step, numbers)
         self.history.append({"step": learner.step, **numbers})
-        value = self.sign * numbers[self.best_by]
+        # All processes must keep and stop at the same step, whatever the last bit of each one's number.
+        value = self.sign * float(learner.trainer.strategy.broadcast(numbers[self.best_by]))
         if value > self.best:  # never true for NaN
             self.best, self.best_step, self.waited = value, learner.step, 0
+            state = whole_state(learner.final) if self.writes or learner.shared else {}
             if self.writes:
-                state = {k: v.detach().cpu().contiguous() for k, v in learner.final.state_dict().items()}
+                state = {k: v.detach().cpu().contiguous() for k, v in state.items()}
                 _replace(self.folder / BEST, lambda path: save_file(state, path))
         else:
             self.waited += 1
-        # All processes must stop at the same step, whatever the last bit of each one's number.
-        stopped = self.patience is not None and self.waited >= self.patience
-        self.stopped = bool(learner.trainer.strategy.broadcast(stopped))
+        self.stopped = self.patience is not None and self.waited >= self.patience
 
     def _report(self, step: int) -> None:
         """Say what the data set had to do otherwise in this epoch, counted with what is loaded ahead."""
@@ -132,21 +134,24 @@ class Course:
             logger.save()
 
     def save(self, learner: Learner) -> None:
-        """Write all that the next steps depend on, in one piece or not at all."""
+        """Write all that the next steps depend on, in one piece or not at all; all processes call this."""
+        if not (self.writes or learner.shared):
+            return
         state: dict[str, Any] = {
             "format": _FORMAT,
             "rows": self.rows,
             "step": learner.step,
-            "model": learner.model.state_dict(),
-            "average": None if learner.average is None else learner.average.state_dict(),
-            "optimizer": learner.optimizer.state_dict(),
+            "model": whole_state(learner.model),
+            "average": None if learner.average is None else whole_state(learner.average),
+            "optimizer": learner.optimizer_state(),
             "best": self.best,
             "best_step": self.best_step,
             "waited": self.waited,
             "stopped": self.stopped,
             "history": self.history,
         }
-        _replace(self.folder / LAST, lambda path: torch.save(state, path))
+        if self.writes:
+            _replace(self.folder / LAST, lambda path: torch.save(state, path))
 
     def resume(self, learner: Learner) -> None:
         """Bring the learner and the course to where the checkpoint was written.

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import nn
 
 from unseen.checkpoint import save_run
 from unseen.data.dataset import read_crop
@@ -24,7 +25,7 @@ from unseen.models.inpainter import FaceInpainter
 from unseen.recipe import Recipe
 from unseen.train.card import describe_data, write_card, write_inpainter_card
 from unseen.train.concepts import describe_concepts
-from unseen.train.course import BEST, Course
+from unseen.train.course import BEST, LAST, Course
 from unseen.train.learner import Learner
 from unseen.train.rows import worker_count
 from unseen.train.validation import Judge, PaintingJudge
@@ -46,7 +47,7 @@ def finish(
     device: torch.device,
 ) -> None:
     """Choose the weights, measure and calibrate them, and write what is left of the run folder."""
-    model = copy.deepcopy(learner.final).cpu()
+    model = _final(out, recipe, learner)
     best = learner.settings.keep == "best" and (out / BEST).is_file()
     if best:
         model.load_state_dict(load_file(out / BEST))
@@ -65,6 +66,17 @@ def finish(
         return
     assert isinstance(model, Detector) and not isinstance(judge, PaintingJudge)
     _finish_detector(out, recipe, model, course, judge, metrics, facts, training, device)
+
+
+def _final(out: Path, recipe: Recipe, learner: Learner) -> nn.Module:
+    """Return the model with which training ended, in main memory."""
+    if not learner.shared:
+        return copy.deepcopy(learner.final).cpu()
+    # The other processes, who hold the rest of it, are gone; but the last step wrote it down.
+    state = torch.load(out / LAST, "cpu", weights_only=True)
+    model: nn.Module = recipe.model(pretrained=False)
+    model.load_state_dict(state["model" if state["average"] is None else "average"])
+    return model
 
 
 def _finish_detector(

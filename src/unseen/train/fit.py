@@ -30,9 +30,10 @@ from unseen.train.course import LAST, Course
 from unseen.train.finish import finish
 from unseen.train.learner import Learner, draw_seed
 from unseen.train.loaders import BatchStream, FaceBatches, make_loader
-from unseen.train.processes import ByHand, layout
+from unseen.train.processes import ByHand, SharedOut, layout
 from unseen.train.progress import TrainingProgress
 from unseen.train.rows import check_sizes, fixed, made, places, read_rows, worker_count
+from unseen.train.sharding import blocks, roots
 from unseen.train.validation import Judge, PaintingJudge
 from unseen.train.weights import initialize
 from unseen.types import FaceRecord, InputError, Label
@@ -48,6 +49,7 @@ _FREE = (
     "trainer.save_every",
     "trainer.patience",
     "trainer.concepts",
+    "trainer.strategy",
 )
 
 
@@ -80,10 +82,11 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bo
         if recipe.init is not None:
             initialize(model, recipe.init, transforms=data.transforms)
         model.check(training, made(data))
-    if settings.channels_last:
+    shared = [b for root in roots(model) for b in blocks(root)] if settings.strategy == "fsdp" else None
+    if settings.channels_last and shared is None:  # what is cut into pieces keeps torch's own layout
         model.to(memory_format=torch.channels_last)
     if settings.compile:
-        for network in networks(model):
+        for network in networks(model) if shared is None else shared:
             network.compile()
     trainer = _trainer(settings, out)
     steps, epoch = _lengths(settings, data, training, trainer.world_size)
@@ -209,7 +212,7 @@ def _trainer(settings: TrainerSettings, out: Path) -> Trainer:
             accelerator=settings.accelerator,
             devices=devices,
             num_nodes=nodes,
-            strategy=ByHand() if many else "auto",
+            strategy=SharedOut() if settings.strategy == "fsdp" else ByHand() if many else "auto",
             precision=settings.precision,
             max_epochs=-1,
             max_steps=-1,  # the learner says when it is done: Lightning would count from the last resume

@@ -20,6 +20,16 @@ from torch import Tensor, nn
 from unseen.models.detector import Detector
 from unseen.recipe import Schedule, TrainerSettings
 from unseen.train.processes import average, average_gradients, average_statistics
+from unseen.train.sharding import (
+    check_optimizer,
+    clip_norm,
+    gradient_norm,
+    load_optimizer,
+    piece,
+    share_out,
+    split_groups,
+    whole_optimizer,
+)
 from unseen.types import FaceBatch, InputError
 
 __all__ = ["Learner", "draw_seed", "frozen_statistics", "settled"]
@@ -68,11 +78,11 @@ def settled(model: nn.Module) -> Iterator[None]:
         memory.settle()
 
 
-def _parameters(model: nn.Module, decay_all: bool) -> Any:
+def _parameters(model: nn.Module, decay_all: bool) -> list[dict[str, Any]]:
     """Return what is learned, as one group or with the vectors in a group without weight decay."""
     learned = [p for p in model.parameters() if p.requires_grad]
     if decay_all:
-        return learned
+        return [{"params": learned}]
     return [
         {"params": [p for p in learned if p.ndim > 1]},
         {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
@@ -112,8 +122,9 @@ class Learner(LightningModule):
         self.steps, self.seed = steps, seed
         self.after_step = after_step
         self.step = 0  # optimizer steps done, those before a resume included
-        self.optimizer = make_optimizer(_parameters(model, settings.decay_all))
-        self.rates = [scale * float(group["lr"]) for group in self.optimizer.param_groups]
+        self._make_optimizer, self._scale = make_optimizer, scale
+        self.shared = False  # whether each process holds a piece of the weights
+        self.optimizer = self._optimizer_of(_parameters(model, settings.decay_all))
         self.average: nn.Module | None = None
         if settings.ema is not None:
             self.average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -123,6 +134,29 @@ class Learner(LightningModule):
     def final(self) -> nn.Module:
         """The model that is validated and saved: the moving average if there is one."""
         return self.model if self.average is None else self.average
+
+    def _optimizer_of(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        made = self._make_optimizer(groups if len(groups) > 1 else groups[0]["params"])  # type: ignore[arg-type]
+        self.rates = [self._scale * float(group["lr"]) for group in made.param_groups]
+        return made
+
+    def share_out(self) -> None:
+        """Keep in this process a piece of the weights, of their average and of the optimizer's memory."""
+        check_optimizer(self.optimizer)
+        state = self.optimizer.state_dict()
+        share_out(self.model)
+        if self.average is not None:
+            share_out(self.average)
+        groups = _parameters(self.model, self.settings.decay_all)
+        self.optimizer = self._optimizer_of(split_groups(groups))
+        load_optimizer(self.optimizer, groups, state)
+        self.shared = True
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Return the optimizer's state as one process has it; see `unseen.train.sharding.whole_optimizer`."""
+        if not self.shared:
+            return self.optimizer.state_dict()
+        return whole_optimizer(self.optimizer, _parameters(self.model, self.settings.decay_all))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer, for Lightning to place and wrap."""
@@ -167,10 +201,12 @@ class Learner(LightningModule):
                     for parameter, move in moved:
                         parameter.sub_(move)
         if self.settings.clip is not None:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+            norm = self._clip(self.settings.clip)
             numbers["gradient_norm"] = self._finite_norm(norm)
         if self.settings.clip_value is not None:
-            nn.utils.clip_grad_value_(self.model.parameters(), self.settings.clip_value)
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    piece(parameter.grad).clamp_(-self.settings.clip_value, self.settings.clip_value)
         # Lightning's own wrapper: it counts steps, which is how the trainer knows when to stop.
         wrapped: Any = self.optimizers()
         wrapped.step()
@@ -203,13 +239,18 @@ class Learner(LightningModule):
         average_gradients(self.model.parameters())
         return {**seen, "loss": sum(sums.values()), **sums}
 
+    def _clip(self, most: float) -> Tensor:
+        if not self.shared:
+            return nn.utils.clip_grad_norm_(self.model.parameters(), most)
+        return clip_norm([p.grad for p in self.model.parameters() if p.grad is not None], most)
+
     @torch.no_grad()
     def _climb(self, radius: float) -> list[tuple[Tensor, Tensor]]:
         """Move the weights `radius` along the gradient (SAM, eq. 2); return what each was moved by."""
         with_gradient = [(p, p.grad) for p in self.model.parameters() if p.grad is not None]
-        norm = torch.stack([g.norm() for _, g in with_gradient]).norm()
+        norm = gradient_norm([g for _, g in with_gradient])
         self._finite_norm(norm)
-        moved: list[tuple[Tensor, Tensor]] = [(p, g * (radius / (norm + 1e-12))) for p, g in with_gradient]
+        moved = [(piece(p), piece(g) * (radius / (norm + 1e-12))) for p, g in with_gradient]
         for parameter, move in moved:
             parameter.add_(move)
         return moved
@@ -222,9 +263,9 @@ class Learner(LightningModule):
         now = self.model.state_dict()
         for name, value in self.average.state_dict().items():
             if value.is_floating_point():
-                value.lerp_(now[name].to(value.dtype), 1 - decay)
+                piece(value).lerp_(piece(now[name]).to(value.dtype), 1 - decay)
             else:
-                value.copy_(now[name])
+                piece(value).copy_(piece(now[name]))
 
     def _finite_norm(self, norm: Tensor) -> float:
         value = float(norm)

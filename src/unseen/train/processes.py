@@ -7,6 +7,7 @@ what one does that accumulates N batches.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from unseen.models.processes import process_count
 from unseen.recipe import TrainerSettings
@@ -21,6 +23,7 @@ from unseen.types import InputError
 
 __all__ = [
     "ByHand",
+    "SharedOut",
     "average",
     "average_gradients",
     "average_statistics",
@@ -28,6 +31,8 @@ __all__ = [
     "layout",
     "process_number",
 ]
+
+log = logging.getLogger("unseen.train")
 
 _BUCKET = 8 << 20  # numbers that travel together: 32 MB of float32
 
@@ -37,6 +42,26 @@ class ByHand(DDPStrategy):
 
     def configure_ddp(self) -> None:
         """Wrap nothing, and so register no hooks on a wrapper."""
+
+
+class SharedOut(ByHand):
+    """The same, with each process keeping a piece of the backbone; see `unseen.train.sharding`."""
+
+    def configure_ddp(self) -> None:
+        """Share out the weights: they are on their device, and the optimizer is not yet asked for."""
+        if process_count() == 1:
+            log.warning("trainer.strategy: fsdp in one process: there is nobody to share with")
+            return
+        learner: Any = self.model
+        learner.share_out()
+
+    def teardown(self) -> None:
+        """Leave pieces on their device: only a device can gather them. They end with the process."""
+        assert self.cluster_environment is not None and self.accelerator is not None
+        self.cluster_environment.teardown()
+        self.precision_plugin.teardown()
+        self.accelerator.teardown()
+        self.checkpoint_io.teardown()
 
 
 def layout(settings: TrainerSettings) -> tuple[int | str, int, bool]:
@@ -107,7 +132,10 @@ def average(values: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over processes; what no loss reached here counts as 0."""
+    """Replace each gradient by its mean over processes; what no loss reached here counts as 0.
+
+    The gradients of weights that are shared out are means already.
+    """
     if process_count() == 1:
         return
     gradients: list[Tensor] = []
@@ -115,7 +143,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         if parameter.requires_grad:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            gradients.append(parameter.grad)
+            if not isinstance(parameter, DTensor):
+                gradients.append(parameter.grad)
     _average_in_place(gradients)
 
 
