@@ -72,6 +72,8 @@ def main(folder: Path) -> None:
             states[name] = {"error": f"{type(error).__name__}: {error}"}
         seconds = time.monotonic() - begun
         torch.save({**states[run], "paths": list(paths), "seconds": seconds}, folder / f"{name}.{rank}.pt")
+        if name != "broken":
+            torch.distributed.barrier()  # the next may begin with the folder that the first process writes
     if "broken" in names:
         os._exit(0)  # nobody is left to take leave of
     torch.distributed.destroy_process_group()

@@ -184,7 +184,7 @@ def pairs(manifest: Path, regions: Path, inpainter: Path) -> dict[str, dict]:
         "clip_value": 0.01,
     }
     return {
-        "everything": like(everything, max_steps=4, **every_rule),
+        "everything": like(everything, max_steps=3, **every_rule),
         "convolutions": like(convolutions, keep="best"),
         "did_whole": made["did_whole"],
         "inpainter": made["inpainter"],

@@ -202,15 +202,15 @@ def _gathered(values: Mapping[str, Any]) -> dict[str, Any]:
 @torch.no_grad()
 def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
     """Return the norm of all these, the same in all processes (together, if any is shared out)."""
-    norms = [piece(g).norm() for g in gradients]
-    if not any(isinstance(g, DTensor) for g in gradients):
-        return torch.stack(norms).norm()
-    squares = torch.stack(norms).square()
-    cut = torch.tensor([isinstance(g, DTensor) for g in gradients], device=squares.device)
-    pieces = (squares * cut).sum()
-    torch.distributed.all_reduce(pieces)
-    everything: Tensor = (pieces + (squares * ~cut).sum()).sqrt()
-    return everything
+    norms = torch.stack([piece(g).norm() for g in gradients])
+    cut = torch.tensor([isinstance(g, DTensor) for g in gradients])
+    if cut.any():
+        cut = cut.to(norms.device)
+        pieces = (norms.square() * cut).sum()
+        torch.distributed.all_reduce(pieces)
+        norms = torch.stack([pieces.sqrt(), (norms * ~cut).norm()])
+    norm: Tensor = norms.norm()
+    return norm
 
 
 @torch.no_grad()
