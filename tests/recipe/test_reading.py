@@ -183,3 +183,22 @@ def test_missing_and_binary_files_are_told(tmp_path: Path) -> None:
         read_recipe(tmp_path / "binary.yaml")
     with pytest.raises(InputError, match="cannot be read as text"):
         read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["recipes/tiny.yaml", "tiny.yaml", "tiny"])
+def test_ready_made_recipes_are_found_from_anywhere(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = read_recipe(Path(__file__).parents[2] / "recipes" / "tiny.yaml")
+    monkeypatch.chdir(tmp_path)
+    found = read_recipe(name)
+    assert found.settings == ours.settings and found.origin == name
+    assert "ready-made" in caplog.text
+    (tmp_path / "tiny.yaml").write_text("detector: {backbone: 3}")
+    if name == "tiny.yaml":  # one's own goes first
+        with pytest.raises(InputError):
+            read_recipe(name)
+    with pytest.raises(InputError, match="did you mean tiny"):
+        read_recipe("tinny")
+    with pytest.raises(InputError, match="no such recipe"):
+        read_recipe("elsewhere/tiny.yaml")

@@ -7,6 +7,8 @@ module. Whatever lies in `unseen.methods`, `unseen.models` and `unseen.data` is 
 from __future__ import annotations
 
 import copy
+import difflib
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from unseen.recipe.settings import DataSettings, DetectorSlots, Optimizer, Sched
 from unseen.types import InputError
 
 __all__ = ["Recipe", "read_recipe"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,8 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     """Read a recipe and check every key; nothing is built.
 
     Args:
-        source: A YAML file, or its contents as a mapping.
+        source: A YAML file, or its contents as a mapping. Where there is no such file, `recipes/NAME.yaml`,
+            `NAME.yaml` and `NAME` are the ready-made recipe of that name, and the log says so.
         overrides: `detector.backbone.init_args.name=resnet50`, `data.transforms+=Flip`, with or without
             leading dashes; the last one wins.
 
@@ -149,14 +154,10 @@ def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     else:
         path = Path(source)
         origin = str(path)
+        if not path.exists():
+            path = _ready_made(path)
         try:
             text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InputError(
-                f"{path}: there is no such recipe; a path counts from the working folder, {Path.cwd()}, and "
-                "the ready-made ones lie in the folder `recipes` of unseen's source, beside its README",
-                reason="missing",
-            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read as text ({error})", reason="unreadable") from error
         try:
@@ -286,3 +287,25 @@ def _option(text: str) -> str:
     if isinstance(parsed, str | list | dict):
         value = yaml.safe_dump(full_names(parsed), default_flow_style=True, width=10**6).removesuffix("...\n")
     return f"--{key}={value.strip()}"
+
+
+def _ready_made(path: Path) -> Path:
+    """Return the recipe of this name that comes with the package.
+
+    Raises:
+        InputError: There is none.
+    """
+    package = Path(__file__).parents[1]
+    folders = [package / "recipes", package.parents[1] / "recipes"]  # of a wheel, of a checkout
+    folder = next((f for f in folders if (f / "tiny.yaml").is_file()), folders[0])
+    found = folder / f"{path.name.removesuffix('.yaml')}.yaml"
+    if path.parent not in (Path(), Path("recipes")) or not found.is_file():
+        near = difflib.get_close_matches(found.stem, [file.stem for file in folder.glob("*.yaml")], 3)
+        hint = f"; of the ready-made ones, did you mean {', '.join(near)}?" if near else ""
+        raise InputError(
+            f"{path}: there is no such recipe; a path counts from the working folder, {Path.cwd()}, and the "
+            f"ready-made ones lie in {folder}{hint}",
+            reason="missing",
+        )
+    log.warning("%s is not in the working folder; the ready-made recipe of that name is taken", path)
+    return found
