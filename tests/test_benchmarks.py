@@ -42,3 +42,33 @@ def test_one_command_writes_json_and_a_table(tmp_path: Path) -> None:
     assert any(row["what"].startswith("read random, cold: tar") for row in found["storage"])
     assert "| MultiScaleSwap |" in table.read_text()
     assert not torch.cuda.is_available() or found["machine"]["gpu"]
+
+
+def test_processor_time_of_a_whole_run_is_counted(tmp_path: Path) -> None:
+    engines = importlib.import_module("engines")
+    engines.photographs(tmp_path / "photographs", 3)
+    files = sorted((tmp_path / "photographs").iterdir())
+    assert len({file.read_bytes() for file in files}) == 3
+    clock, processor = engines.spend("prepare", "local", tmp_path / "photographs", 1, 2)
+    # Importing numpy and the models alone takes that long, in the child and in its worker.
+    assert clock > 0.2 and 0.2 < processor < 20
+
+
+@pytest.mark.slow
+def test_the_loader_is_measured_with_workers(tmp_path: Path) -> None:
+    everything = importlib.import_module("all")
+    out = tmp_path / "bench.json"
+    words = [
+        "--only",
+        "loader,prepare",
+        "--small",
+        "--out",
+        str(out),
+        "--markdown",
+        str(tmp_path / "bench.md"),
+    ]
+    everything.main(words)
+    found = json.loads(out.read_text())
+    whats = [row["what"] for row in found["loader"]]
+    assert "the same, 2 workers, a second of processor" in whats
+    assert any(what.startswith("loader's rate over the step's") for what in whats)
