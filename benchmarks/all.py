@@ -90,7 +90,7 @@ def of_loader(small: bool) -> Rows:
                 next(batches)
             rate = busy = 0.0
             for _ in range(1 if small else 4):  # the best round of each, as for one core
-                start, before, count = time.perf_counter(), processor(), 4 if small else 40 * workers
+                start, before, count = time.perf_counter(), processor(), 24 if small else 40 * workers
                 for _ in range(count):
                     next(batches)
                 rate = max(rate, 16 * count / (time.perf_counter() - start))
