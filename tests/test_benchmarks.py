@@ -60,7 +60,7 @@ def test_the_loader_is_measured_with_workers(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
     words = [
         "--only",
-        "loader,prepare",
+        "loader",
         "--small",
         "--out",
         str(out),
