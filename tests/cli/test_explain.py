@@ -144,8 +144,10 @@ def test_confusion(
     told = json.loads((out / "confusion.json").read_text())
     assert told["rows"][:2] == ["real", "swap"] and "sbi" in told["rows"]  # learned first, then unseen ones
     assert sum(map(sum, told["counts"])) == 12 and (out / "confusion.png").exists()
-    assert main(["explain", str(make("run")), str(bench), "--confusion", "--out", str(out)]) == 2
+    nowhere = tmp_path / "nowhere"
+    assert main(["explain", str(make("run")), str(bench), "--confusion", "--out", str(nowhere)]) == 2
     assert "no part of this detector tells domains" in capsys.readouterr().err
+    assert not nowhere.exists()
 
 
 @pytest.mark.parametrize(

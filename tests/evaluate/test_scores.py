@@ -292,3 +292,13 @@ def test_a_table_of_one_class_still_gives_json_and_markdown():
     assert "| video | all | - |" in to_markdown(found)
     empty = summary(ScoreTable.from_records([], []))
     assert empty["counts"]["rows"] == 0
+
+
+def test_only_strangers_tables_are_suspected_of_probabilities(tmp_path: Path) -> None:
+    with ScoreWriter(tmp_path / "ours.parquet") as writer:
+        for i in range(4):
+            writer.add(FaceRecord(f"{i}.png", i % 2, "d", f"v{i}"), 0.1 + 0.2 * i)
+    assert not ScoreTable.read(tmp_path / "ours.parquet").warnings
+    (tmp_path / "theirs.csv").write_text("label,score,video\n0,0.1,a\n1,0.7,b\n")
+    (warning,) = ScoreTable.read(tmp_path / "theirs.csv").warnings
+    assert "lie in [0, 1]" in warning

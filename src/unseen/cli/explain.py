@@ -117,6 +117,10 @@ def run(known: argparse.Namespace) -> int:
     loaded = [load_run(name) for name in runs]
     for one in loaded:
         one.detector.to(device)
+    if known.confusion:
+        from unseen.explain.confusion import domain_part
+
+        domain_part(loaded[0].detector)  # refused before anything is written
     known.out.mkdir(parents=True, exist_ok=True)
     if not sets:
         return _pictures(known, loaded[0], files, manifests)

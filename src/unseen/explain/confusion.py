@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unseen.data.transforms import Transform
     from unseen.models.detector import Detector
 
-__all__ = ["Confusion", "ToldDomains", "domain_confusion", "draw_confusion"]
+__all__ = ["Confusion", "ToldDomains", "domain_confusion", "domain_part", "draw_confusion"]
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,21 @@ class Confusion:
         return float(right.mean()) if right.size else float("nan")
 
 
+def domain_part(detector: Detector) -> tuple[int, ToldDomains]:
+    """Return which of a detector's parts tells domains, and the part.
+
+    Raises:
+        InputError: None does.
+    """
+    for place, part in enumerate(detector.parts):
+        if isinstance(part, ToldDomains):
+            return place, part
+    raise InputError(
+        "no part of this detector tells domains, which forgery method made a face; expected a Decomposition "
+        "(recipes `did_*`)"
+    )
+
+
 def domain_confusion(
     detector: Detector,
     records: Sequence[FaceRecord],
@@ -92,11 +107,7 @@ def domain_confusion(
     from unseen.data.dataset import FaceDataset, collate
     from unseen.explain.gradcam import resting
 
-    place = next((i for i, part in enumerate(detector.parts) if isinstance(part, ToldDomains)), None)
-    if place is None:
-        raise InputError("domain_confusion: no part of this detector tells domains; expected a Decomposition")
-    part = detector.parts[place]
-    assert isinstance(part, ToldDomains)
+    place, part = domain_part(detector)
     there = forgery_methods(records)
     learned = sorted(there if methods is None else methods)
     if len(learned) >= part.domains:
