@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from unseen.export import export_graph
 from unseen.models.backbone import TimmBackbone
+from unseen.models.detector import Detector
+from unseen.models.heads import BinaryHead
 from unseen.types import InputError
 
 TINY = ["test_resnet", "test_convnext", "test_mambaout", "test_vit", "test_efficientnet"]
@@ -97,3 +105,32 @@ def test_a_name_that_timm_gave_up_is_understood(caplog: pytest.LogCaptureFixture
     backbone = TimmBackbone("tf_efficientnet_b0_ap", image_size=64)
     assert backbone.name == "tf_efficientnet_b0.ap_in1k"
     assert "has renamed the network tf_efficientnet_b0_ap" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_a_mirrored_backbone_scores_a_face_and_its_mirror_image_alike(name: str) -> None:
+    torch.manual_seed(0)
+    detector = Detector(TimmBackbone(name, image_size=64, mirror=True), BinaryHead).eval()
+    plain = Detector(TimmBackbone(name, image_size=64), BinaryHead).eval()
+    plain.load_state_dict(detector.state_dict())  # no weights of its own
+    image = torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        one, other = plain(image), plain(image.flip(3))
+        both = detector(image)
+        assert (one.score - other.score).abs().max() > 1e-5
+        torch.testing.assert_close(both.score, (one.score + other.score) / 2)
+        torch.testing.assert_close(both.features.map, (one.features.map + other.features.map.flip(3)) / 2)
+        torch.testing.assert_close(detector(image.flip(3)).score, both.score)
+    detector.train()
+    assert len(detector.backbone(image).map) == 3
+
+
+def test_a_mirrored_run_scores_alike_as_a_graph(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    detector = Detector(TimmBackbone("test_resnet", image_size=64, mirror=True), BinaryHead).eval()
+    save_file(detector.state_dict(), tmp_path / "weights.safetensors")
+    session = onnxruntime.InferenceSession(export_graph(detector, tmp_path))
+    image = torch.rand(3, 3, 64, 64)
+    (scores, *_) = session.run(["score"], {"image": image.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(scores, detector(image).score.numpy(), atol=1e-5)

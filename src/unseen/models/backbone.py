@@ -102,6 +102,8 @@ class TimmBackbone(Backbone):
         drop_path_rate: Stochastic depth, 0 to 1, for networks that have it.
         mean: Overrides the mean that timm states, RGB in [0, 1].
         std: Overrides the standard deviation that timm states, RGB in [0, 1].
+        mirror: Outside training, see each picture and its mirror image and average what is seen: twice the
+            time. Behind it a linear head gives the mean of both scores.
 
     Example:
         >>> backbone = TimmBackbone("test_resnet", image_size=64)
@@ -119,6 +121,7 @@ class TimmBackbone(Backbone):
         drop_path_rate: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        mirror: bool = False,
     ) -> None:
         timm = _import_timm()
         if not timm.is_model(name):
@@ -145,6 +148,7 @@ class TimmBackbone(Backbone):
         channels = shape[-1] if tokens or channels_last else shape[1]
         super().__init__(channels, channels, size, mean=mean or config.mean, std=std or config.std)
         self.name = name
+        self.mirror = mirror
         self.net = net
         self._channels_last = channels_last
         self._prefix: int | None = int(getattr(net, "num_prefix_tokens", 0)) if tokens else None
@@ -152,7 +156,17 @@ class TimmBackbone(Backbone):
 
     def forward(self, image: Tensor) -> Features:
         """See a batch of faces; see `Backbone.forward`."""
-        seen: Tensor = self.net(self.normalize(image))
+        image = self.normalize(image)
+        if self.training or not self.mirror:
+            return self._seen(image)
+        both = self._seen(torch.cat([image, image.flip(3)]))
+        count = image.shape[0]
+        grid, mirrored = both.map[:count], both.map[count:]
+        vector, other = both.vector[:count], both.vector[count:]
+        return Features((grid + mirrored.flip(3)) / 2, (vector + other) / 2)
+
+    def _seen(self, image: Tensor) -> Features:
+        seen: Tensor = self.net(image)
         if self._prefix is None:
             grid = seen.permute(0, 3, 1, 2) if self._channels_last else seen  # (B, C, h, w)
             return Features(grid, grid.mean((2, 3)))
