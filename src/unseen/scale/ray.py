@@ -10,6 +10,7 @@ jobs are done again, and what they write they write whole under the same names. 
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import sys
 import warnings
@@ -159,6 +160,9 @@ def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[N
     if ray.is_initialized():
         yield
         return
+    # Of each actor pool its core says, as an error, what would be so if we let go of the arguments. What fails
+    # for us comes as an exception.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     told = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
