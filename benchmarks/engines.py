@@ -4,8 +4,8 @@
 seconds of the clock and in seconds of processor of all its processes (Ray's daemons, actors and the workers
 inside them), which other work on the machine changes less. A run over two files a worker is the start
 (processes, imports, models); what a run over all files takes beyond it is the rate. Ratios are of medians
-over rounds in which the engines take turns. `--scaling` compares one worker with two instead; its ratio by
-the clock says something on an idle machine only.
+over rounds in which the engines take turns. `--scaling` compares one worker that may use one core with two
+on two instead; its ratio by the clock says something on an idle machine only.
 """
 
 from __future__ import annotations
@@ -111,11 +111,13 @@ def in_child(verb: str, engine: str, files: str, out: str, workers: int, count: 
         inspect_folder(names, Path(out) / "verdicts.parquet", Settings(jobs=workers), work=there)
 
 
-def spend(verb: str, engine: str, files: Path, workers: int, count: int) -> tuple[float, float]:
-    """Run a verb in a new process; return seconds of the clock and of processor."""
+def spend(
+    verb: str, engine: str, files: Path, workers: int, count: int, cores: int | None = None
+) -> tuple[float, float]:
+    """Run a verb in a new process, on so many cores; return seconds of the clock and of processor."""
     with tempfile.TemporaryDirectory() as out:
         start, mark = time.perf_counter(), str(time.monotonic_ns())
-        words = ["--child", verb, engine, str(files), out, str(workers), str(count)]
+        words = ["--child", verb, engine, str(files), out, str(workers), str(count), str(cores or 0)]
         with Processes(mark) as processes:
             # A session of its own: Linux shares the processor among sessions, and Ray has its own too.
             subprocess.run(
@@ -129,10 +131,10 @@ def spend(verb: str, engine: str, files: Path, workers: int, count: int) -> tupl
     return clock, sum(processes.spent.values())
 
 
-def measure(verb: str, engine: str, files: Path, workers: int) -> dict[str, float]:
+def measure(verb: str, engine: str, files: Path, workers: int, cores: int | None) -> dict[str, float]:
     """Measure a start and a whole run, and the rate between them."""
     some, count = 4, sum(1 for _ in files.iterdir())
-    first, whole = (spend(verb, engine, files, workers, n) for n in (some, count))
+    first, whole = (spend(verb, engine, files, workers, n, cores) for n in (some, count))
     return {
         "files a second of the clock": (count - some) / (whole[0] - first[0]),
         "files a second of processor": (count - some) / (whole[1] - first[1]),
@@ -143,12 +145,17 @@ def measure(verb: str, engine: str, files: Path, workers: int) -> dict[str, floa
     }
 
 
-def compare(verb: str, files: Path, ways: Sequence[tuple[str, int]], rounds: int) -> Rows:
-    """Measure ways (engine and workers) in turn; ratios are to the first of them."""
+def compare(
+    verb: str, files: Path, ways: Sequence[tuple[str, int]], rounds: int, *, pinned: bool = False
+) -> Rows:
+    """Measure ways (engine and workers) in turn; ratios are to the first of them.
+
+    `pinned` gives each as many cores as it has workers.
+    """
     found: dict[tuple[str, int], list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, runs in found.items():
-            runs.append(measure(verb, way[0], files, way[1]))
+            runs.append(measure(verb, way[0], files, way[1], way[1] if pinned else None))
     rows: Rows = []
     for what in found[ways[0]][0]:
         base = statistics.median(run[what] for run in found[ways[0]])
@@ -156,6 +163,8 @@ def compare(verb: str, files: Path, ways: Sequence[tuple[str, int]], rounds: int
             value = statistics.median(run[what] for run in runs)
             count = sum(1 for _ in files.iterdir())
             said = f"{verb}, {count} {files.name}, {what}: {engine}, {workers} workers"
+            if pinned:
+                said += f" on {workers} cores"
             unit = "files/s" if what.startswith("files") else "s"
             rows.append({"what": said, "value": value, "unit": unit, "ratio": value / base})
     return rows
@@ -177,10 +186,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scaling", action="store_true", help="one worker beside two")
-    parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=7, help=argparse.SUPPRESS)
     known = parser.parse_args()
     if known.child:
-        verb, engine, files, out, workers, count = known.child
+        verb, engine, files, out, workers, count, cores = known.child
+        if int(cores):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
         in_child(verb, engine, files, out, int(workers), int(count))
         return
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -192,7 +203,11 @@ def main() -> None:
         else:
             ways = [(engine, known.workers) for engine in ("local", "ray")]
             works = [("prepare", pictures), ("detect", pictures), ("prepare", videos)]
-        rows = [row for verb, files in works for row in compare(verb, files, ways, known.rounds)]
+        rows = [
+            row
+            for verb, files in works
+            for row in compare(verb, files, ways, known.rounds, pinned=known.scaling)
+        ]
     for row in rows:
         print(f"| {row['what']} | {row['value']:,.3g} {row['unit']} | {row['ratio']:.2f} |")
     print(json.dumps(rows))
