@@ -4,10 +4,7 @@
     unseen train recipes/default_lite0.yaml      --data.manifest default/train.parquet --out default/first
     unseen train recipes/default_lite0_more.yaml --data.manifest default/more.parquet \
         --init default/first --out default/second
-    unseen train recipes/default_lite0_more.yaml --data.manifest default/more.parquet \
-        --init default/second --trainer.max_steps 2200 --trainer.val_every 2200 \
-        --detector.backbone.init_args.mirror true --out default/third
-    python scripts/default_model.py calibrate default/third default/more.parquet --blends BLENDS --out run
+    python scripts/default_model.py calibrate default/second default/more.parquet --blends BLENDS --out run
     python scripts/default_model.py measure run default/train.parquet --wild WILD --out default/measured
     python scripts/default_model.py ship run card.md --out src/unseen/default_run
 
@@ -100,7 +97,7 @@ def calibrate(run: Path, manifest: Path, blends: Path, out: Path) -> None:
 def ship(run: Path, card: Path, out: Path) -> None:
     """Write the run folder of the package: a card by hand, and no path of this machine."""
     loaded = load_run(run)
-    recipe = loaded.recipe.with_values({"data.manifest": "more.parquet", "init": "default/second"})
+    recipe = loaded.recipe.with_values({"data.manifest": "more.parquet", "init": "runs/default_lite0"})
     save_run(
         out,
         loaded.model,
