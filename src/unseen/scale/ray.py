@@ -160,8 +160,8 @@ def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[N
     if ray.is_initialized():
         yield
         return
-    # Of each actor pool its core says, as an error, what would be so if we let go of the arguments. What fails
-    # for us comes as an exception.
+    # Its core calls an error what would be one if we let go of the actors' arguments. What fails for us is an
+    # exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     told = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
