@@ -33,7 +33,15 @@ def test_every_method_beside_torch_alone() -> None:
 def test_one_command_writes_json_and_a_table(tmp_path: Path) -> None:
     everything = importlib.import_module("all")
     out, table = tmp_path / "bench.json", tmp_path / "bench.md"
-    words = ["--only", "storage,transforms,augment", "--small", "--out", str(out), "--markdown", str(table)]
+    words = [
+        "--only",
+        "storage,transforms,augment,options",
+        "--small",
+        "--out",
+        str(out),
+        "--markdown",
+        str(table),
+    ]
     everything.main(words)
     found = json.loads(out.read_text())
     assert {row["what"] for row in found["transforms"]} >= {"AlignFace(256)", "MultiScaleSwap"}
@@ -41,6 +49,7 @@ def test_one_command_writes_json_and_a_table(tmp_path: Path) -> None:
     assert len(moved) == 3 and all(row["value"] > 0 for row in found["augment"])
     assert any(row["what"].startswith("read random, cold: tar") for row in found["storage"])
     assert "| MultiScaleSwap |" in table.read_text()
+    assert len(found["options"]) == 6 and found["options"][0]["ratio"] == 1
     assert not torch.cuda.is_available() or found["machine"]["gpu"]
 
 
