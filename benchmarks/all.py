@@ -1,10 +1,10 @@
 """Everything that costs time, in one run: `python benchmarks/all.py --out bench.json --markdown bench.md`.
 
-Sections: loader, transforms, augment, storage, prepare and engines (`data_side.py`), steps, options, inference,
-evaluation, start, server and growth (`product_side.py`). Ratios are of numbers taken in turn in this run;
-absolute ones belong to this machine and to what else it did. `--only steps,inference` runs some; `--small`
-takes tiny networks, to see that all of it works; `--roofline` adds the GPU's bound (`steps.py`). Without a GPU
-its column says so.
+Sections: loader, transforms, augment, storage, prepare and engines (`data_side.py`), steps, options,
+inference, evaluation, start, server and growth (`product_side.py`). Ratios are of numbers taken in turn in
+this run; absolute ones belong to this machine and to what else it did. `--only steps,inference` runs some;
+`--small` takes tiny networks, to see that all of it works; `--roofline` adds the GPU's bound (`steps.py`).
+Without a GPU its column says so.
 """
 
 from __future__ import annotations
