@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 
 from unseen.data.places import local_copy, name_of
@@ -75,7 +76,8 @@ def prepare_file(item: InputFile, rule: CropRule, out: Path) -> list[Row]:
     try:
         with local_copy(item.path) as path:
             try:
-                return _prepare(item, open_media(path, rule.limits), rule, out)
+                # One thread a decoder, as for the finder: the processes already fill the cores.
+                return _prepare(item, open_media(path, rule.limits, threads=1), rule, out)
             except InputError as error:
                 # A fetched copy has a name that says nothing: the file is called as it was asked for.
                 note = str(error).replace(str(path), name_of(item.path))
@@ -180,5 +182,6 @@ def _pack(array: np.ndarray[Any, Any]) -> str:
 
 @lru_cache(maxsize=1)
 def _finder(name: str) -> FaceFinder:
-    """One finder a worker process, with one thread: the processes already fill the cores."""
+    """One finder a worker process, with one thread, OpenCV too: the processes already fill the cores."""
+    cv2.setNumThreads(1)
     return face_finder(name, threads=1)
