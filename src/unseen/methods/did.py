@@ -25,7 +25,6 @@ from unseen.explain.maps import stretched
 from unseen.models.adversary import (
     GRID,
     Discriminator,
-    at_least_single,
     derangement,
     flat_map,
     reverse_gradient,
@@ -34,6 +33,7 @@ from unseen.models.attention import ChannelSpatialMask, FullMask
 from unseen.models.backbone import Backbone
 from unseen.models.detector import Head, Part
 from unseen.models.heads import weighted_mean
+from unseen.models.precision import at_least_single
 from unseen.types import Explanation, FaceBatch, FaceRecord, Features, InputError
 
 __all__ = [

@@ -17,8 +17,9 @@ from torch.nn import functional
 from unseen.models.backbone import Backbone
 from unseen.models.detector import Detector, Head, Part
 from unseen.models.heads import weighted_mean
+from unseen.models.precision import at_least_single
 from unseen.models.processes import gather_rows
-from unseen.models.prototypes import by_similarity, fill_farthest, refuse_broken, wide
+from unseen.models.prototypes import by_similarity, fill_farthest, refuse_broken
 from unseen.types import Explanation, FaceBatch, FaceRecord, Features, InputError, Label, Output
 
 __all__ = [
@@ -55,7 +56,9 @@ def update_prototypes(prototypes: Tensor, features: Tensor) -> Tensor:
     """
     if not len(features):
         return functional.normalize(prototypes, dim=1)
-    return _update(wide(prototypes)[None], wide(features), None)[0][0].to(prototypes.dtype)
+    return _update(at_least_single(prototypes)[None], at_least_single(features), None)[0][0].to(
+        prototypes.dtype
+    )
 
 
 def distinction(features: Tensor, real: Tensor, fake: Tensor, *, denominator: Denominator = "real") -> Tensor:
@@ -77,7 +80,7 @@ def distinction(features: Tensor, real: Tensor, fake: Tensor, *, denominator: De
     Shape:
         features: (N, D). real, fake: (K, D) -> (N,).
     """
-    features, real, fake = wide(features), wide(real), wide(fake)
+    features, real, fake = at_least_single(features), at_least_single(real), at_least_single(fake)
     to_real, to_fake = features @ real.T, features @ fake.T  # (N, K)
     # Eq. 8: the dot product with a mean is the mean of dot products; the mean is not of unit length.
     mean_real, mean_fake = to_real.mean(1, keepdim=True), to_fake.mean(1, keepdim=True)  # (N, 1)
@@ -109,7 +112,7 @@ def diversity(features: Tensor, prototypes: Tensor, *, margin: float = 1.0) -> T
     """
     if len(prototypes) < 2:
         raise InputError(f"diversity: {len(prototypes)} prototypes; expected at least 2")
-    features, prototypes = wide(features), wide(prototypes)
+    features, prototypes = at_least_single(features), at_least_single(prototypes)
     nearest = prototypes[by_similarity(features @ prototypes.T)[:, :2]]  # (N, 2, D): m_p1 and m_p2
     # vector_norm has slope 0, not NaN, where a feature lies on its prototype.
     distance: Tensor = torch.linalg.vector_norm(features[:, None] - nearest, dim=2)  # (N, 2)
@@ -128,7 +131,7 @@ def decision_regularizer(logits: Tensor, label: Tensor, *, beta: float = 0.5) ->
     Shape:
         logits: (B, 4). label: (B,) -> (B,).
     """
-    chance = wide(logits).softmax(1)  # (B, 4)
+    chance = at_least_single(logits).softmax(1)  # (B, 4)
     gaps = chance[:, :2] - chance[:, 2:]  # (B, 2): P0 - P2, which is for fakes, and P1 - P3
     gap = torch.where(label == Label.REAL, gaps[:, 1], gaps[:, 0]).abs()  # eq. 13
     return torch.where(gap < 1, beta * gap.square(), gap - beta)  # eq. 14
@@ -282,7 +285,7 @@ class RealMemory(Part):
         kinds = torch.arange(2, device=rows.device)[:, None, None]
         weight = (rows[:, -2] == kinds) * rows[:, -1]  # (2, 1, N): of real rows, and of fake ones
         with torch.autocast(rows.device.type, enabled=False):
-            old = wide(torch.stack([self.real, self.fake]))  # (2, K, D)
+            old = at_least_single(torch.stack([self.real, self.fake]))  # (2, K, D)
             new, member = _update(old, seen, weight)
             if self.momentum is not None:
                 new = functional.normalize(self.momentum * old + (1 - self.momentum) * new, dim=2)
@@ -310,7 +313,10 @@ class RealMemory(Part):
     def similarity(self, aux: Tensor) -> Tensor:
         """Return the cosine of each face to each real prototype. Shape: (B, D) -> (B, K)."""
         # A moving average of weights averages prototypes as well, and leaves them shorter than 1.
-        return functional.normalize(wide(aux), dim=1) @ functional.normalize(wide(self.real), dim=1).T
+        return (
+            functional.normalize(at_least_single(aux), dim=1)
+            @ functional.normalize(at_least_single(self.real), dim=1).T
+        )
 
     def check(self, records: Sequence[FaceRecord], made: Sequence[str] = ()) -> None:
         """Refuse rows without a real face: there would be no concept to learn."""
@@ -327,7 +333,7 @@ class RealMemory(Part):
         return [[Explanation(kind="prototypes", scores=row.astype(np.float32))] for row in similar]
 
     def _features(self, vector: Tensor) -> Tensor:
-        vector = wide(vector)
+        vector = at_least_single(vector)
         return functional.normalize(vector, dim=1, eps=1e-6) if self.normalize_features else vector
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *known: Any) -> None:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["GRID", "Discriminator", "at_least_single", "derangement", "flat_map", "reverse_gradient"]
+from unseen.models.precision import at_least_single
+
+__all__ = ["GRID", "Discriminator", "derangement", "flat_map", "reverse_gradient"]
 
 GRID = 7  # side of the map that flattened layers see: 224 pixels through a stride of 32
 
@@ -56,11 +58,6 @@ def flat_map(map: Tensor) -> Tensor:
     if map.shape[-2:] != (GRID, GRID):
         map = functional.adaptive_avg_pool2d(map, GRID)
     return map.flatten(1)
-
-
-def at_least_single(x: Tensor) -> Tensor:
-    """Bring half precision to single, and leave the rest."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Discriminator(nn.Module):

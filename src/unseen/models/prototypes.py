@@ -8,12 +8,7 @@ from torch.nn import functional
 
 from unseen.types import FaceBatch, InputError
 
-__all__ = ["by_similarity", "fill_farthest", "refuse_broken", "wide"]
-
-
-def wide(value: Tensor) -> Tensor:
-    """Bring half precision, which has too few digits for sums of exponentials, to float32; keep the rest."""
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+__all__ = ["by_similarity", "fill_farthest", "refuse_broken"]
 
 
 def by_similarity(similarity: Tensor, dim: int = 1) -> Tensor:
